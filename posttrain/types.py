@@ -1,0 +1,194 @@
+"""The nouns that every room speaks of. Imports nothing of ours, and no torch.
+
+Two verbs carry the field: *attempt* a problem (an `Agent` makes `Rollout`s) and *score* the attempt (a `Task` makes a
+`Score`). Everything here is frozen: what has been sampled, judged or measured does not change afterwards.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+
+class UserError(Exception):
+    """Bad input. Its text is one clear sentence that says what to do; the command line prints it and exits with 2."""
+
+
+# ------------------------------------------------------------------------------------------- conversations and problems
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation. A conversation is a tuple of messages, and only ever grows."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing to answer: what the model reads (`messages`) and what the judge needs (`answer`, `data`)."""
+
+    id: str
+    messages: tuple[Message, ...]
+    answer: str
+    """The gold answer in the judge's own terms; `Task.solution` turns it into a text that scores 1."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """Whatever else the judge needs; must be JSON."""
+
+
+# ------------------------------------------------------------------------------------------------ sampling and attempts
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn. With the defaults a completion is an exact draw from the model at temperature 1."""
+
+    temperature: float = 1.0
+    """Logits are divided by it before the softmax; 0 takes the most likely token (the lowest id among equals)."""
+    max_tokens: int = 256
+    """The longest completion, in tokens, the stop token included."""
+    top_k: int = 0
+    """Keep the k most likely tokens; 0 keeps all."""
+    top_p: float = 1.0
+    """Keep the most likely tokens until their mass reaches p; 1 keeps all."""
+    min_p: float = 0.0
+    """Keep the tokens at least this fraction as likely as the most likely one; 0 keeps all."""
+    seed: int = 0
+    """With the sample's index and the token's position it fixes the token drawn, whatever else is in the batch."""
+
+    @property
+    def truncates(self) -> bool:
+        """Whether some tokens cannot be drawn: log-probs are then over the kept tokens, and ratios to a full policy are biased."""
+        return self.top_k > 0 or self.top_p < 1.0 or self.min_p > 0.0
+
+
+StopReason = Literal["stop", "length"]
+"""`stop`: the model ended its turn (the stop token is the last of `token_ids`); `length`: it ran into a limit."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """The exact tokens that a model read and wrote. Tokens are the truth; text is a view."""
+
+    prompt_token_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    sampling_logprobs: tuple[float, ...]
+    """Log-probability in nats of each of `token_ids`, under the distribution that it was drawn from."""
+    stop_reason: StopReason
+    sampling: Sampling = Sampling()
+    sample: int = 0
+    """Which of the siblings drawn from this prompt with this seed it is."""
+    weight_version: int = 0
+    """How many optimizer steps the weights that wrote it had seen."""
+
+
+Outcome = Literal["terminated", "truncated", "error"]
+"""`terminated`: the attempt came to its own end; `truncated`: a budget ran out; `error`: the machinery failed, not the model."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One finished attempt at a problem."""
+
+    problem: Problem
+    messages: tuple[Message, ...]
+    """What followed the problem's own messages: the attempt as text."""
+    completions: tuple[Completion, ...] = ()
+    """What was sampled, turn by turn; empty for an attempt that was not sampled (a gold answer, say)."""
+    outcome: Outcome = "terminated"
+    sample: int = 0
+    error: str = ""
+
+    @property
+    def text(self) -> str:
+        """The last thing the assistant said, or nothing."""
+        return next((m.content for m in reversed(self.messages) if m.role == "assistant"), "")
+
+    @property
+    def n_tokens(self) -> int:
+        """How many tokens were sampled."""
+        return sum(len(c.token_ids) for c in self.completions)
+
+
+def answered(problem: Problem, text: str) -> Rollout:
+    """The attempt that says just `text`: what a judge is tried on before any model is."""
+    return Rollout(problem, (Message("assistant", text),))
+
+
+@dataclass(frozen=True)
+class Score:
+    """The judgement of one rollout. `nan` means *could not judge*, which is neither right nor wrong."""
+
+    value: float
+    parts: Mapping[str, float] = field(default_factory=dict)
+    explanation: str = ""
+
+    @property
+    def is_unscored(self) -> bool:
+        return math.isnan(self.value)
+
+
+def unscored(reason: str) -> Score:
+    """The score of what could not be judged, with the reason."""
+    return Score(math.nan, {}, reason)
+
+
+# ------------------------------------------------------------------------------------------------------------- measures
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A number that carries its doubt."""
+
+    value: float
+    stderr: float
+    """Standard error over problems, not over repeats of one problem; nan where n is too small for one."""
+    low: float
+    high: float
+    """The 95% interval."""
+    n: int
+    """How many independent units (problems, texts) the value rests on."""
+    n_unscored: int = 0
+    """How many attempts could not be judged; they are in neither value nor n."""
+    unit: str = ""
+
+
+# ------------------------------------------------------------------------------------------------------------ contracts
+
+
+class Engine(Protocol):
+    """Samples tokens. Knows nothing of tools, tasks or chat formats."""
+
+    async def sample(self, prompt_token_ids: Sequence[int], n: int, sampling: Sampling, stop_token_ids: Sequence[int] = ()) -> list[Completion]:
+        """`n` completions of one prompt. Concurrent callers share batches; siblings share the prompt's work."""
+        ...
+
+
+class Agent(Protocol):
+    """Attempts problems: a bare model, a model with tools, or a search over another agent."""
+
+    async def attempt(self, problem: Problem, n: int, seed: int = 0) -> list[Rollout]:
+        """`n` attempts, in order. The same (problem, n, seed) gives the same attempts from the same weights."""
+        ...
+
+
+class Task(Protocol):
+    """A named set of problems and the one function that scores an answer, in training and evaluation alike."""
+
+    @property
+    def name(self) -> str: ...
+
+    def problems(self, split: str) -> Sequence[Problem]:
+        """The problems of `train` or `test`, in a fixed order; the two never share a problem."""
+        ...
+
+    async def score(self, rollout: Rollout) -> Score:
+        """1 for right, 0 for wrong, in between where a task has degrees, nan where it could not be judged."""
+        ...
+
+    def solution(self, problem: Problem) -> str:
+        """A text that scores 1."""
+        ...
