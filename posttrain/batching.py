@@ -1,0 +1,222 @@
+"""Rollouts become tensors: packed rows, no padding, a shared prompt computed once for all its siblings.
+
+A row is a list of *segments*. A prompt is one segment; each completion is another, whose tokens attend to the prompt
+and to themselves, never to a sibling and never to another prompt. `Layout` writes that down as index tensors, and the
+attention function (`policy/attention.py`) reads it; every other layer of a transformer works token by token and needs
+to know nothing.
+
+A batch has two axes. `T` is the tokens of the row. `N` is its *predictions*: (the position that predicts, the token
+predicted). They differ because the last token of a shared prompt predicts one token for each of its completions, and
+because what is not trained on is not predicted. Values that belong to predictions (advantages, old log-probs, weights)
+stay outside, as flat tensors over all predictions of the optimizer step in the order of the sequences; `batch.index`
+says which of them a batch holds, so that cutting a step into batches is invisible to its arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+LANE = 16
+"""Segment lengths are bucketed to multiples of this inside attention. It is the widest vector of fp32 numbers on a CPU,
+so that a padded key adds an exact zero to the same partial sum, and a sum does not depend on the padding behind it."""
+
+
+@dataclass(frozen=True)
+class TokenSequence:
+    """A prompt and what followed it, with a mark on each following token that is to be predicted (and trained on)."""
+
+    prompt: tuple[int, ...]
+    tokens: tuple[int, ...]
+    predicted: tuple[bool, ...] | None = None
+    """One mark for each of `tokens`; None marks them all."""
+    temperature: float = 1.0
+    """Logits are divided by it, as they were when `tokens` were drawn."""
+
+    def __post_init__(self) -> None:
+        if not self.prompt:
+            raise ValueError("a sequence needs at least one prompt token: the first token has nothing to predict it from")
+        if self.predicted is not None and len(self.predicted) != len(self.tokens):
+            raise ValueError(f"{len(self.predicted)} marks for {len(self.tokens)} tokens")
+        if self.temperature <= 0:
+            raise ValueError("log-probs need a temperature above 0")
+
+    @property
+    def n_predicted(self) -> int:
+        return len(self.tokens) if self.predicted is None else sum(self.predicted)
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Groups of similar shape, attended to together: N groups of one prefix and S own segments each.
+
+    Indices point into the row; slots beyond a segment's end repeat the row's first token and are masked or dropped.
+    """
+
+    prefix_index: Tensor
+    """Long[N, P]: the tokens of each group's prefix; P is 0 where segments stand alone."""
+    prefix_lengths: Tensor
+    """Long[N]"""
+    own_index: Tensor
+    """Long[N, S, L]: the tokens of each segment, which attend to the prefix and causally to themselves."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the tokens of one row attend. `restore[t]` is where the buckets' concatenated outputs hold token t."""
+
+    buckets: tuple[Bucket, ...]
+    restore: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One packed row."""
+
+    token_ids: Tensor
+    """Long[T]"""
+    position_ids: Tensor
+    """Long[T]: positions within each sequence, as if it stood alone."""
+    layout: Layout
+    sources: Tensor
+    """Long[N]: the token of the row whose hidden state predicts."""
+    targets: Tensor
+    """Long[N]: the token predicted."""
+    temperatures: Tensor
+    """Float[N]"""
+    index: Tensor
+    """Long[N]: which of the step's predictions these are, in the order of the sequences."""
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.token_ids)
+
+
+def round_up(n: int, multiple: int = LANE) -> int:
+    """The smallest multiple that holds n."""
+    return -(-n // multiple) * multiple
+
+
+def bucket_length(n: int) -> int:
+    """The padded length of a segment of n tokens: 16, 32, 64 or 128; beyond that at most a quarter too long."""
+    return round_up(n, max(LANE, _power_of_two(n) // 4)) if n > 128 else max(LANE, _power_of_two(n)) if n else 0
+
+
+def _power_of_two(n: int) -> int:
+    """The smallest power of two that is at least n."""
+    return 1 << (n - 1).bit_length()
+
+
+def pack(sequences: Sequence[TokenSequence], max_tokens: int) -> list[Batch]:
+    """Rows of at most `max_tokens` tokens that hold every sequence once.
+
+    Sequences with the same prompt stand side by side and share it; a group larger than a row is cut, and its prompt
+    computed again. A sequence longer than a row gets a row of its own. Sequences in which nothing is predicted are left out.
+    """
+    starts = _starts(sequences)
+    rows = _fill([i for i, s in enumerate(sequences) if s.n_predicted], sequences, max_tokens)
+    return [_build(row, sequences, starts) for row in rows]
+
+
+def _starts(sequences: Iterable[TokenSequence]) -> list[int]:
+    """Where each sequence's predictions begin among those of the step."""
+    starts, total = [], 0
+    for sequence in sequences:
+        starts.append(total)
+        total += sequence.n_predicted
+    return starts
+
+
+def _fill(chosen: list[int], sequences: Sequence[TokenSequence], max_tokens: int) -> list[list[int]]:
+    """Greedy first fit in the order in which prompts first appear, so that siblings meet."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i in chosen:
+        groups.setdefault(sequences[i].prompt, []).append(i)
+    rows: list[list[int]] = []
+    room, last_prompt = 0, None
+    for prompt, members in groups.items():
+        for i in members:
+            cost = len(sequences[i].tokens) + (len(prompt) if prompt != last_prompt else 0)
+            if cost > room:
+                rows.append([])
+                room = max_tokens
+                cost = len(sequences[i].tokens) + len(prompt)
+            rows[-1].append(i)
+            room -= cost
+            last_prompt = prompt
+    return rows
+
+
+def _build(row: list[int], sequences: Sequence[TokenSequence], starts: list[int]) -> Batch:
+    token_ids: list[int] = []
+    position_ids: list[int] = []
+    sources: list[int] = []
+    targets: list[int] = []
+    temperatures: list[float] = []
+    index: list[int] = []
+    groups: list[tuple[range, list[range]]] = []
+    last_prompt = None
+    for i in row:
+        sequence = sequences[i]
+        if sequence.prompt != last_prompt:
+            prefix = range(len(token_ids), len(token_ids) + len(sequence.prompt))
+            groups.append((prefix, []))
+            token_ids += sequence.prompt
+            position_ids += range(len(prefix))
+            last_prompt = sequence.prompt
+        own = range(len(token_ids), len(token_ids) + len(sequence.tokens))
+        groups[-1][1].append(own)
+        token_ids += sequence.tokens
+        position_ids += range(len(prefix), len(prefix) + len(own))
+        marks = sequence.predicted or (True,) * len(own)
+        predicted = [t for t, mark in zip(own, marks, strict=True) if mark]
+        sources += [t - 1 if t > own.start else prefix.stop - 1 for t in predicted]
+        targets += [token_ids[t] for t in predicted]
+        temperatures += [sequence.temperature] * len(predicted)
+        index += range(starts[i], starts[i] + len(predicted))
+    long = torch.long
+    return Batch(
+        torch.tensor(token_ids, dtype=long), torch.tensor(position_ids, dtype=long), make_layout(groups, len(token_ids)),
+        torch.tensor(sources, dtype=long), torch.tensor(targets, dtype=long), torch.tensor(temperatures), torch.tensor(index, dtype=long),
+    )  # fmt: skip
+
+
+def make_layout(groups: Sequence[tuple[range, Sequence[range]]], n_tokens: int) -> Layout:
+    """The layout of a row made of (prefix, its segments): prefixes attend to themselves, segments to prefix and self.
+
+    Groups of the same padded shape share a bucket. Within a group, segments are split by padded length too, so that one
+    long completion does not pad its short siblings.
+    """
+    shapes: dict[tuple[int, int, int], list[tuple[range, list[range]]]] = {}
+    for prefix, segments in groups:
+        shapes.setdefault((0, 1, bucket_length(len(prefix))), []).append((range(0), [prefix]))
+        by_length: dict[int, list[range]] = {}
+        for segment in segments:
+            by_length.setdefault(bucket_length(len(segment)), []).append(segment)
+        for length, members in by_length.items():
+            shape = (bucket_length(len(prefix)), _power_of_two(len(members)), length)
+            shapes.setdefault(shape, []).append((prefix, members))
+    buckets, restore = [], torch.zeros(n_tokens, dtype=torch.long)
+    offset = 0
+    for (width, _, length), members in sorted(shapes.items(), key=lambda item: item[0]):
+        n_segments = max(len(segments) for _, segments in members)
+        own = torch.stack([_index([*segments, *[range(0)] * (n_segments - len(segments))], length) for _, segments in members])
+        lengths = torch.tensor([len(prefix) for prefix, _ in members])
+        buckets.append(Bucket(_index([prefix for prefix, _ in members], width), lengths, own))
+        for g, (_, segments) in enumerate(members):
+            for s, segment in enumerate(segments):
+                start = offset + (g * n_segments + s) * length
+                restore[segment.start : segment.stop] = torch.arange(start, start + len(segment))
+        offset += own.numel()
+    return Layout(tuple(buckets), restore)
+
+
+def _index(segments: Sequence[range], width: int) -> Tensor:
+    """Long[len(segments), width] of token indices, 0 beyond each segment's end."""
+    index = torch.zeros(len(segments), width, dtype=torch.long)
+    for row, segment in enumerate(segments):
+        index[row, : len(segment)] = torch.arange(segment.start, segment.stop)
+    return index

@@ -1,0 +1,147 @@
+"""Keys and values of completions being written: a grid of groups × siblings, the group's prompt stored once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from posttrain.batching import LANE, Bucket, bucket_length, round_up
+from posttrain.policy.attention import PackedAttention, Rules, attend_grid
+
+
+@dataclass
+class Recorder:
+    """`PackedAttention` that keeps what it saw: the prefill of prompts."""
+
+    packed: PackedAttention
+    seen: dict[int, tuple[Tensor, Tensor]]
+
+    def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, rules: Rules) -> Tensor:
+        self.seen[layer] = (keys, values)
+        return self.packed(layer, queries, keys, values, rules)
+
+
+@dataclass
+class Cohort:
+    """N groups of up to S siblings that write together. A completion is a place (group, slot) and a number of tokens."""
+
+    prefix: dict[int, tuple[Tensor, Tensor]]
+    """By layer: keys and values [N, K, P, d]."""
+    prefix_lengths: Tensor
+    """Long[N]"""
+    own: dict[int, tuple[Tensor, Tensor]]
+    """By layer: keys and values [N, K, S, C, d]; made as they are first written."""
+    n_slots: int
+    capacity: int = 0
+    """C: tokens that there is room for, in every layer that has been written."""
+
+    @classmethod
+    def from_prefill(cls, seen: dict[int, tuple[Tensor, Tensor]], bucket: Bucket, n_slots: int) -> Cohort:
+        """From the keys of packed prompts [T, K, d]; `bucket.prefix_index` says where each group's prompt lies."""
+        take = lambda x: x[bucket.prefix_index].permute(0, 2, 1, 3).contiguous()  # noqa: E731
+        return cls({i: (take(k), take(v)) for i, (k, v) in seen.items()}, bucket.prefix_lengths, {}, n_slots)
+
+    def grow(self, length: int) -> None:
+        """Make room for `length` tokens in every completion."""
+        self.capacity = max(self.capacity, bucket_length(length))
+        for layer, (keys, values) in self.own.items():
+            self.own[layer] = (_widen(keys, 3, self.capacity), _widen(values, 3, self.capacity))
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, rules: Rules, place: Place) -> Tensor:
+        """Write one token's keys for each living completion, and attend from it. q [R, H, d] → [R, H, d]."""
+        if layer not in self.own:
+            shape = (len(self.prefix_lengths), k.shape[1], self.n_slots, self.capacity, k.shape[2])
+            self.own[layer] = (k.new_zeros(shape), v.new_zeros(shape))
+        keys, values = self.own[layer]
+        at = (place.group, slice(None), place.slot, place.token)
+        keys[at], values[at] = k, v
+        N, K, S, _, d = keys.shape
+        grid = q.index_select(0, place.row_of_cell).view(N, S, K, -1, 1, d).permute(0, 2, 1, 3, 4, 5)
+        out = attend_grid(grid, *self.prefix[layer], keys, values, self.prefix_lengths, place.token_of_cell, rules)
+        return out.permute(0, 2, 1, 3, 4, 5).reshape(N * S, -1, d).index_select(0, place.cell)
+
+    def kept(self, groups: list[int], slots: list[list[int]]) -> Cohort:
+        """The cohort of only these groups and, in each, these slots (in the order given, moved to the front)."""
+        n_slots = max(map(len, slots))
+        rows = torch.tensor(groups)
+        columns = torch.tensor([s + [0] * (n_slots - len(s)) for s in slots])
+        pick = lambda x: x[rows[:, None], :, columns].transpose(1, 2).contiguous()  # noqa: E731
+        prefix = {i: (k[rows], v[rows]) for i, (k, v) in self.prefix.items()}
+        own = {i: (pick(k), pick(v)) for i, (k, v) in self.own.items()}
+        return Cohort(prefix, self.prefix_lengths[rows], own, n_slots, self.capacity)
+
+    @classmethod
+    def merged(cls, cohorts: list[Cohort]) -> Cohort:
+        """One cohort with the groups of all, in order."""
+        n_slots, capacity = max(c.n_slots for c in cohorts), max(c.capacity for c in cohorts)
+        width = max(k.shape[2] for c in cohorts for k, _ in c.prefix.values())
+        join = lambda pairs, pad: tuple(torch.cat([pad(pair[i]) for pair in pairs]) for i in (0, 1))  # noqa: E731
+        prefix = {i: join([c.prefix[i] for c in cohorts], lambda x: _widen(x, 2, width)) for i in cohorts[0].prefix}
+        own = {i: join([c.own[i] for c in cohorts], lambda x: _widen(_widen(x, 2, n_slots), 3, capacity)) for i in cohorts[0].own}
+        return cls(prefix, torch.cat([c.prefix_lengths for c in cohorts]), own, n_slots, capacity)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the living completions of a cohort stand, for one decoding step."""
+
+    group: Tensor
+    """Long[R]"""
+    slot: Tensor
+    """Long[R]"""
+    token: Tensor
+    """Long[R]: the place of the token now read among the completion's own."""
+    cell: Tensor
+    """Long[R]: the completion's cell in the grid, group · S + slot."""
+    row_of_cell: Tensor
+    """Long[N·S]: the completion in each cell; 0 where none lives."""
+    token_of_cell: Tensor
+    """Long[N, S]"""
+
+    @classmethod
+    def of(cls, cohort: Cohort, spots: list[tuple[int, int]], tokens: list[int]) -> Place:
+        n_cells = len(cohort.prefix_lengths) * cohort.n_slots
+        group, slot = torch.tensor(spots).unbind(1)
+        token = torch.tensor(tokens)
+        cell = group * cohort.n_slots + slot
+        row_of_cell = torch.zeros(n_cells, dtype=torch.long).index_copy_(0, cell, torch.arange(len(spots)))
+        token_of_cell = torch.zeros(n_cells, dtype=torch.long).index_copy_(0, cell, token)
+        return cls(group, slot, token, cell, row_of_cell, token_of_cell.view(-1, cohort.n_slots))
+
+
+@dataclass(frozen=True)
+class CachedAttention:
+    """One decoding step of several cohorts: their rows stand one behind the other."""
+
+    cohorts: list[Cohort]
+    places: list[Place]
+
+    def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, rules: Rules) -> Tensor:
+        sizes = [len(place.cell) for place in self.places]
+        parts = zip(*(x.split(sizes) for x in (queries, keys, values)), strict=True)
+        return torch.cat([
+            cohort.attend(layer, *part, rules, place)
+            for cohort, place, part in zip(self.cohorts, self.places, parts, strict=True)
+        ])  # fmt: skip
+
+
+def _widen(x: Tensor, dim: int, size: int) -> Tensor:
+    """`x` with zeros appended along `dim` up to `size`."""
+    if x.shape[dim] >= size:
+        return x
+    shape = list(x.shape)
+    shape[dim] = size - x.shape[dim]
+    return torch.cat([x, x.new_zeros(shape)], dim)
+
+
+def prefill_bucket(lengths: list[int]) -> Bucket:
+    """Where prompts of these lengths lie when they are packed one behind the other."""
+    width = round_up(max(lengths), LANE)
+    index = torch.zeros(len(lengths), width, dtype=torch.long)
+    start = 0
+    for row, length in enumerate(lengths):
+        index[row, :length] = torch.arange(start, start + length)
+        start += length
+    return Bucket(index, torch.tensor(lengths), torch.empty(0, dtype=torch.long))

@@ -1,0 +1,248 @@
+"""Samples from the policy itself, with the forward that it is trained with.
+
+Whoever waits is batched: all requests that are pending when a step begins join it. A prompt is read once for all its
+siblings; a completion that has ended leaves at once. What is drawn depends on (seed, sample, position) and on the
+model's log-probs, and those do not depend on the batch (`policy/numerics.py`): a sample is the same alone or in company.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from posttrain.batching import make_layout
+from posttrain.engine.cache import CachedAttention, Cohort, Place, Recorder, prefill_bucket
+from posttrain.engine.draw import draw, keep_likely
+from posttrain.policy.attention import PackedAttention
+from posttrain.policy.hf import Policy
+from posttrain.seeds import fold, uniforms
+from posttrain.types import Completion, Sampling, UserError
+
+MAX_COHORTS = 4
+"""More than this many are merged: each costs one round of attention a step."""
+
+
+@dataclass(eq=False)
+class Request:
+    """One caller's wish, and what has become of it."""
+
+    prompt: tuple[int, ...]
+    n: int
+    sampling: Sampling
+    stops: frozenset[int]
+    limit: int
+    """Tokens a completion may have: the sampling's limit or the room in the context."""
+    done: asyncio.Future
+    completions: dict[int, Completion] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class Writing:
+    """One completion being written."""
+
+    request: Request
+    sample: int
+    seed: int
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+    def add(self, token: int, logprob: float) -> bool:
+        """Append a token; whether the completion has ended with it."""
+        self.tokens.append(token)
+        self.logprobs.append(logprob)
+        return token in self.request.stops or len(self.tokens) >= self.request.limit
+
+
+@dataclass
+class Group:
+    """A cohort and, in the grid's order, who writes in which cell."""
+
+    cohort: Cohort
+    spots: list[tuple[int, int]]
+    writers: list[Writing]
+
+
+@dataclass
+class LocalEngine:
+    """An `Engine` over a policy held in this process."""
+
+    policy: Policy
+    max_rows: int = 128
+    """Completions written at once; further requests wait."""
+    prefill_tokens: int = 4096
+    """Prompt tokens read in one row."""
+    n_tokens: int = 0
+    """Tokens sampled so far."""
+    _waiting: deque[Request] = field(default_factory=deque)
+    _groups: list[Group] = field(default_factory=list)
+    _pump: asyncio.Task | None = None
+
+    async def sample(self, prompt_token_ids: Sequence[int], n: int, sampling: Sampling, stop_token_ids: Sequence[int] = ()) -> list[Completion]:
+        """`n` completions of one prompt, in the order of their sample index.
+
+        Raises UserError where the prompt leaves no room in the model's context for a single token.
+        """
+        prompt = tuple(prompt_token_ids)
+        room = self.policy.max_context - len(prompt)
+        if room < 1 or not prompt:
+            raise UserError(
+                f"the prompt has {len(prompt)} tokens and the model's context holds {self.policy.max_context}:"
+                " shorten the prompt, or take a model with a longer context" if prompt else "the prompt is empty"
+            )
+        if n < 1 or sampling.max_tokens < 1 or sampling.temperature < 0:
+            raise UserError("sampling needs n and max_tokens of at least 1, and a temperature of at least 0")
+        request = Request(prompt, n, sampling, frozenset(stop_token_ids), min(sampling.max_tokens, room), asyncio.get_running_loop().create_future())
+        self._waiting.append(request)
+        if self._pump is None or self._pump.done():
+            self._pump = asyncio.create_task(self._run())
+        return await request.done
+
+    async def _run(self) -> None:
+        """Step until nobody waits. Control goes back to the callers between steps, so that new ones can join."""
+        await asyncio.sleep(0)
+        try:
+            while self._waiting or self._groups:
+                self._admit()
+                if self._groups:
+                    self._decode()
+                await asyncio.sleep(0)
+        except BaseException as error:
+            self._fail(error)
+            if not isinstance(error, Exception):
+                raise
+
+    def _fail(self, error: BaseException) -> None:
+        """Whoever waits is told, and the engine can be used again."""
+        requests = {*self._waiting, *(w.request for g in self._groups for w in g.writers)}
+        self._waiting.clear()
+        self._groups.clear()
+        for request in requests:
+            if not request.done.done():
+                request.done.set_exception(error if isinstance(error, Exception) else asyncio.CancelledError())
+
+    # ------------------------------------------------------------------------------------------------------- admission
+
+    def _admit(self) -> None:
+        """Read the prompts of those who wait, as far as there is room, and draw their first tokens."""
+        room = self.max_rows - sum(len(g.writers) for g in self._groups)
+        joining: list[Request] = []
+        tokens = 0
+        while self._waiting and (room >= self._waiting[0].n or not (joining or self._groups)):
+            if joining and tokens + len(self._waiting[0].prompt) > self.prefill_tokens:
+                self._prefill(joining)
+                joining, tokens = [], 0
+            request = self._waiting.popleft()
+            room -= request.n
+            tokens += len(request.prompt)
+            joining.append(request)
+        if joining:
+            self._prefill(joining)
+        if len(self._groups) > MAX_COHORTS:
+            self._groups = [_merge(self._groups)]
+
+    @torch.no_grad()
+    def _prefill(self, requests: list[Request]) -> None:
+        lengths = [len(r.prompt) for r in requests]
+        starts = [sum(lengths[:i]) for i in range(len(lengths))]
+        layout = make_layout([(range(s, s + n), []) for s, n in zip(starts, lengths, strict=True)], sum(lengths))
+        recorder = Recorder(PackedAttention(layout), {})
+        ids = torch.tensor([t for r in requests for t in r.prompt])
+        positions = torch.cat([torch.arange(n) for n in lengths])
+        hidden = self.policy.hidden(ids, positions, recorder)
+        logits = self.policy.head.logits(hidden[torch.tensor(lengths).cumsum(0) - 1])
+        group = Group(Cohort.from_prefill(recorder.seen, prefill_bucket(lengths), max(r.n for r in requests)), [], [])
+        for row, request in enumerate(requests):
+            for sample in range(request.n):
+                group.spots.append((row, sample))
+                group.writers.append(Writing(request, sample, fold(request.sampling.seed, sample)))
+        self._extend([group], logits[torch.tensor([row for row, _ in group.spots])])
+
+    # -------------------------------------------------------------------------------------------------------- decoding
+
+    @torch.no_grad()
+    def _decode(self) -> None:
+        """One token for every living completion."""
+        writers = [w for g in self._groups for w in g.writers]
+        places = []
+        for group in self._groups:
+            tokens = [len(w.tokens) - 1 for w in group.writers]
+            group.cohort.grow(max(tokens) + 1)
+            places.append(Place.of(group.cohort, group.spots, tokens))
+        ids = torch.tensor([w.tokens[-1] for w in writers])
+        positions = torch.tensor([len(w.request.prompt) + len(w.tokens) - 1 for w in writers])
+        hidden = self.policy.hidden(ids, positions, CachedAttention([g.cohort for g in self._groups], places))
+        groups, self._groups = self._groups, []
+        self._extend(groups, self.policy.head.logits(hidden))
+
+    def _extend(self, groups: list[Group], logits: Tensor) -> None:
+        """Draw a token for each completion of `groups`, whose logits stand in that order; keep the groups that live on."""
+        writers = [w for g in groups for w in g.writers]
+        tokens, logprobs = choose(logits, writers)
+        self.n_tokens += len(writers)
+        ended = [w.add(t, p) for w, t, p in zip(writers, tokens, logprobs, strict=True)]
+        for writer in (w for w, end in zip(writers, ended, strict=True) if end):
+            self._finish(writer)
+        start = 0
+        for group in groups:
+            alive = [i for i in range(len(group.writers)) if not ended[start + i]]
+            start += len(group.writers)
+            if alive:
+                self._groups.append(_retire(group, alive))
+
+    def _finish(self, writer: Writing) -> None:
+        request = writer.request
+        reason = "stop" if writer.tokens[-1] in request.stops else "length"
+        request.completions[writer.sample] = Completion(
+            request.prompt, tuple(writer.tokens), tuple(writer.logprobs), reason, request.sampling, writer.sample, self.policy.version
+        )
+        if len(request.completions) == request.n and not request.done.done():
+            request.done.set_result([request.completions[i] for i in range(request.n)])
+
+
+def choose(logits: Tensor, writers: Sequence[Writing]) -> tuple[list[int], list[float]]:
+    """A token for each row and its log-prob: under what it was drawn from; at temperature 0, under temperature 1."""
+    temperatures = torch.tensor([w.request.sampling.temperature or 1.0 for w in writers])
+    logp = torch.log_softmax(logits / temperatures[:, None], -1)
+    for sampling, rows in _rows_by_sampling(writers):
+        if sampling.truncates and sampling.temperature:
+            logp[rows] = keep_likely(logp[rows], sampling)
+    chance = torch.from_numpy(uniforms([w.seed for w in writers], [len(w.tokens) for w in writers]))
+    tokens = draw(logp, chance)
+    greedy = torch.tensor([w.request.sampling.temperature == 0 for w in writers])
+    if greedy.any():
+        tokens = torch.where(greedy, logp.argmax(-1), tokens)
+    return tokens.tolist(), logp.gather(1, tokens[:, None])[:, 0].tolist()
+
+
+def _rows_by_sampling(writers: Sequence[Writing]) -> Iterable[tuple[Sampling, list[int]]]:
+    """Runs of rows that are drawn in the same way."""
+    for sampling, rows in groupby(range(len(writers)), key=lambda i: writers[i].request.sampling):
+        yield sampling, list(rows)
+
+
+def _retire(group: Group, alive: list[int]) -> Group:
+    """The group of those still writing; its cache shrinks once at most half of the cells are in use."""
+    spots, writers = [group.spots[i] for i in alive], [group.writers[i] for i in alive]
+    cells = len(group.cohort.prefix_lengths) * group.cohort.n_slots
+    if 2 * len(alive) > cells:
+        return Group(group.cohort, spots, writers)
+    rows = sorted({g for g, _ in spots})
+    slots = [[s for g, s in spots if g == row] for row in rows]
+    if 2 * len(rows) * max(map(len, slots)) > cells:
+        return Group(group.cohort, spots, writers)
+    moved = {(row, s): (i, j) for i, row in enumerate(rows) for j, s in enumerate(slots[i])}
+    return Group(group.cohort.kept(rows, slots), [moved[spot] for spot in spots], writers)
+
+
+def _merge(groups: list[Group]) -> Group:
+    spots, offset = [], 0
+    for group in groups:
+        spots += [(g + offset, s) for g, s in group.spots]
+        offset += len(group.cohort.prefix_lengths)
+    return Group(Cohort.merged([g.cohort for g in groups]), spots, [w for g in groups for w in g.writers])

@@ -1,0 +1,1 @@
+"""What is trained: one forward that serves training, scoring and sampling."""

@@ -1,0 +1,141 @@
+"""One attention for every transformers architecture: the batch's own description chooses the kernel.
+
+transformers lets a model's attention be swapped for a registered function, and hands keyword arguments of the model's
+forward on to it. We register one function, `posttrain`, and pass it `attend`: a callable that knows how the tokens of
+this forward see one another. `PackedAttention` reads a `Layout` (training, scoring, prefill); the engine's cache is
+another such callable (decoding). Both end in `attend_grid`, so that what is sampled and what is trained on come from the
+same arithmetic, and in fp32 (see `policy/numerics.py`) from the same bits.
+
+Explicit batched products beat `scaled_dot_product_attention` on a CPU, whose backward is slow there: `docs/LOG.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from transformers import AttentionInterface
+
+from posttrain.batching import Bucket, Layout
+
+NAME = "posttrain"
+BLOCK = 512
+"""Segments longer than this are attended to in blocks of queries, recomputed in the backward pass, so that memory grows
+with the length and not with its square."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What an architecture asks of its attention."""
+
+    scaling: float
+    sliding_window: int | None = None
+    """A query sees the last this many tokens, itself included."""
+    softcap: float | None = None
+    """Scores become softcap·tanh(score/softcap) (Gemma 2)."""
+    sinks: Tensor | None = None
+    """Float[H]: a learned score per head that takes part in the softmax and carries no value (gpt-oss)."""
+
+
+Attend = Callable[[int, Tensor, Tensor, Tensor, Rules], Tensor]
+"""(layer, queries [T, H, d], keys [T, K, d], values [T, K, d], rules) → [T, H, d]; K key-value heads serve H heads."""
+
+
+def attention(module, query, key, value, attention_mask, scaling, dropout=0.0, attend: Attend | None = None,
+              sliding_window=None, softcap=None, s_aux=None, **unused):  # fmt: skip
+    """What transformers calls; its tensors are [1, heads, T, d]. Dropout is never applied: ratios must start at 1."""
+    if attend is None:
+        raise ValueError("the posttrain attention needs `attend=`: call the policy, not the bare transformers model")
+    rules = Rules(scaling, sliding_window, softcap, s_aux)
+    out = attend(module.layer_idx, *(x[0].transpose(0, 1) for x in (query, key, value)), rules)
+    return out.unsqueeze(0), None
+
+
+AttentionInterface.register(NAME, attention)
+
+
+@dataclass(frozen=True)
+class PackedAttention:
+    """Attention within a packed row, without any cache."""
+
+    layout: Layout
+
+    def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, rules: Rules) -> Tensor:
+        outs = [_attend_bucket(bucket, queries, keys, values, rules) for bucket in self.layout.buckets]
+        return torch.cat(outs).index_select(0, self.layout.restore)
+
+
+def _attend_bucket(bucket: Bucket, queries: Tensor, keys: Tensor, values: Tensor, rules: Rules) -> Tensor:
+    """The outputs of a bucket's slots, [N·S·L, H, d]."""
+    n_keys = keys.shape[1]
+    q = _take(queries, bucket.own_index).unflatten(-2, (n_keys, -1)).permute(0, 3, 1, 4, 2, 5)  # N K S R L d
+    own = [_take(x, bucket.own_index).permute(0, 3, 1, 2, 4) for x in (keys, values)]  # N K S L d
+    prefix = [_take(x, bucket.prefix_index).permute(0, 2, 1, 3) for x in (keys, values)]  # N K P d
+    length = bucket.own_index.shape[-1]
+    outs = []
+    for start in range(0, length, BLOCK):
+        stop = min(start + BLOCK, length)
+        first = torch.tensor([[start]])
+        seen = [x[..., :stop, :] for x in own]
+        args = (q[..., start:stop, :], prefix[0], prefix[1], seen[0], seen[1], bucket.prefix_lengths, first, rules)
+        outs.append(attend_grid(*args) if length <= BLOCK else checkpoint(attend_grid, *args, use_reentrant=False))
+    out = outs[0] if len(outs) == 1 else torch.cat(outs, -2)
+    return out.permute(0, 2, 4, 1, 3, 5).flatten(3, 4).flatten(0, 2)
+
+
+def _take(x: Tensor, index: Tensor) -> Tensor:
+    return x.index_select(0, index.flatten()).unflatten(0, index.shape)
+
+
+def attend_grid(q: Tensor, prefix_k: Tensor, prefix_v: Tensor, own_k: Tensor, own_v: Tensor,
+                prefix_lengths: Tensor, first: Tensor, rules: Rules) -> Tensor:  # fmt: skip
+    """Attention of a grid of segments to their group's prefix and, causally, to their own keys.
+
+    Axes: N groups, S segments in each, K key heads, R query heads to each, L queries, P prefix keys, C own keys, d.
+    q [N K S R L d], prefix [N K P d], own [N K S C d], prefix_lengths [N]; `first` (broadcast to [N S]) is the place
+    among its segment's tokens of the first query. Returns [N K S R L d].
+    """
+    N, K, S, R, L, d = q.shape
+    P, C = prefix_k.shape[2], own_k.shape[3]
+    q = (q * rules.scaling).contiguous()
+    scores = (q.view(N * K * S, R * L, d) @ own_k.reshape(N * K * S, C, d).mT).view(N, K, S, R, L, C)
+    if P:
+        on_prefix = q.view(N * K, S * R * L, d) @ prefix_k.reshape(N * K, P, d).mT
+        scores = torch.cat([on_prefix.view(N, K, S, R, L, P), scores], -1)
+    probs = _softmax(scores, _visible(prefix_lengths, first, L, P, C, rules.sliding_window), rules)
+    out = (probs[..., P:].reshape(N * K * S, R * L, C) @ own_v.reshape(N * K * S, C, d)).view(N, K, S, R, L, d)
+    if P:
+        out = out + (probs[..., :P].reshape(N * K, S * R * L, P) @ prefix_v.reshape(N * K, P, d)).view(N, K, S, R, L, d)
+    return out
+
+
+def _visible(prefix_lengths: Tensor, first: Tensor, L: int, P: int, C: int, window: int | None) -> Tensor:
+    """Bool[N, 1, S, 1, L, P + C]: which keys each query may see. Own slots behind a query's own place are in the future."""
+    place = first[:, :, None, None] + torch.arange(L)[:, None]  # N S L 1, among the segment's own tokens
+    own = torch.arange(C) - place
+    seen = own <= 0
+    if window is not None:
+        seen &= own > -window
+    if P:
+        at = torch.arange(P)
+        prefix = (at < prefix_lengths[:, None])[:, None, None, :].expand(-1, seen.shape[1], L, -1)
+        if window is not None:
+            prefix = prefix & (at - prefix_lengths[:, None, None, None] - place > -window)
+        seen = torch.cat([prefix, seen.expand(len(prefix), -1, -1, -1)], -1)
+    return seen[:, None, :, None]
+
+
+def _softmax(scores: Tensor, visible: Tensor, rules: Rules) -> Tensor:
+    """Softmax over visible keys, in fp32; a query that sees nothing (padding) gets finite numbers that nobody reads."""
+    scores = scores.float()
+    if rules.softcap is not None:
+        scores = rules.softcap * torch.tanh(scores / rules.softcap)
+    scores = scores.masked_fill(~visible, torch.finfo(torch.float32).min)
+    dtype = scores.dtype
+    if rules.sinks is None:
+        return torch.softmax(scores, -1).to(dtype)
+    sink = rules.sinks.float().view(1, scores.shape[1], 1, scores.shape[3], 1, 1).expand(*scores.shape[:-1], 1)
+    return torch.softmax(torch.cat([scores, sink], -1), -1)[..., :-1]

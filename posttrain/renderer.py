@@ -1,0 +1,110 @@
+"""Messages become the exact tokens that a model reads, and its tokens become messages again. Nothing else touches a tokenizer.
+
+A renderer owns the chat template, says which tokens end a turn, and marks the tokens that the model itself has written
+(or, in supervised data, should have): those alone may be trained on. It never guesses from text: what belongs to a
+message is what its addition added, which holds because a template only ever appends (the *prefix property*, checked).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from transformers import PreTrainedTokenizerBase
+
+from posttrain.types import Message, UserError
+
+PLAIN_TEMPLATE = (
+    "{% for m in messages %}{{ m['role'] | capitalize + ': ' + m['content'] }}"
+    "{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+)
+"""For models that bring no chat template (base models): `User: …`, a blank line, `Assistant:`."""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A conversation as tokens, with a mark on each token that the assistant wrote, its end of turn included."""
+
+    token_ids: tuple[int, ...]
+    trained: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """Chat template and tokenizer of one model."""
+
+    tokenizer: PreTrainedTokenizerBase
+
+    @cached_property
+    def template(self) -> str:
+        return self.tokenizer.chat_template or PLAIN_TEMPLATE
+
+    @cached_property
+    def stop_token_ids(self) -> tuple[int, ...]:
+        """The tokens that end an assistant's turn: what the template writes after its words, and the end of text."""
+        probe = (Message("user", "a"), Message("assistant", "b"))
+        turn = self._encode(probe)[len(self._encode(probe[:1], generation=True)) :]
+        special = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        first = next((t for t in turn if t in special), None)
+        eos = self.tokenizer.eos_token_id
+        return tuple(dict.fromkeys(t for t in (first, eos) if t is not None))
+
+    def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """The tokens that the model reads before it answers, the opening of its own turn included."""
+        if not messages:
+            raise UserError("a prompt needs at least one message")
+        return tuple(self._encode(messages, generation=True))
+
+    def parse(self, token_ids: Sequence[int]) -> Message:
+        """The assistant's message that these sampled tokens spell, without its end of turn."""
+        kept = [t for t in token_ids if t not in self.stop_token_ids]
+        return Message("assistant", self.decode(kept))
+
+    def render(self, messages: Sequence[Message]) -> Rendered:
+        """A whole conversation, with the assistant's own tokens marked.
+
+        Raises UserError where a longer conversation does not begin with the tokens of the shorter one.
+        """
+        done: tuple[int, ...] = ()
+        trained: list[bool] = []
+        for i, message in enumerate(messages):
+            whole = tuple(self._encode(messages[: i + 1]))
+            is_assistant = message.role == "assistant"
+            start = self.prompt(messages[:i]) if is_assistant and i else done
+            if whole[: len(start)] != start or start[: len(done)] != done:
+                raise UserError(
+                    f"this chat template rewrites earlier turns when message {i + 1} is added, so its tokens cannot be"
+                    " marked one message at a time; give a template that only appends"
+                )
+            added = whole[len(start) :]
+            trained += [False] * (len(start) - len(done))
+            trained += self._own(added) if is_assistant else [False] * len(added)
+            done = whole
+        return Rendered(done, tuple(trained))
+
+    def encode(self, text: str) -> list[int]:
+        """Plain text as tokens: no template, no special tokens added."""
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(list(token_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    def pieces(self, token_ids: Sequence[int]) -> list[str]:
+        """Each token's own text, for showing; a token that is part of a character shows a replacement mark."""
+        return [self.decode([t]) for t in token_ids]
+
+    def _own(self, added: Sequence[int]) -> list[bool]:
+        """Marks up to the turn's end: what the template writes behind it (a newline, say) no model has to produce."""
+        ends = [i for i, t in enumerate(added) if t in self.stop_token_ids]
+        last = ends[-1] if ends else len(added) - 1
+        return [i <= last for i in range(len(added))]
+
+    def _encode(self, messages: Sequence[Message], generation: bool = False) -> list[int]:
+        """One pass through the template, one through the tokenizer, and no special token but the template's own."""
+        turns = [{"role": m.role, "content": m.content} for m in messages]
+        text = self.tokenizer.apply_chat_template(
+            turns, chat_template=self.template, add_generation_prompt=generation, tokenize=False
+        )
+        return self.tokenizer.encode(text, add_special_tokens=False)
