@@ -20,6 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from posttrain.types import Rollout
+
 LANE = 16
 """Segment lengths are bucketed to multiples of this inside attention. It is the widest vector of fp32 numbers on a CPU,
 so that a padded key adds an exact zero to the same partial sum, and a sum does not depend on the padding behind it."""
@@ -220,3 +222,25 @@ def _index(segments: Sequence[range], width: int) -> Tensor:
     for row, segment in enumerate(segments):
         index[row, : len(segment)] = torch.arange(segment.start, segment.stop)
     return index
+
+
+def rollout_sequences(rollout: Rollout) -> list[TokenSequence]:
+    """A rollout's sampled tokens as training sequences, exactly as they were sampled.
+
+    A turn whose prompt begins with all that went before (prompt and completion) continues its sequence, and what was read
+    in between is not predicted; any other turn (a rewritten history) begins a sequence of its own. Completions at another
+    temperature do too.
+    """
+    sequences: list[TokenSequence] = []
+    for completion in rollout.completions:
+        temperature = completion.sampling.temperature
+        last = sequences[-1] if sequences else None
+        seen = last.prompt + last.tokens if last else ()
+        marks = (True,) * len(completion.token_ids)
+        if last and completion.prompt_token_ids[: len(seen)] == seen and temperature == last.temperature:
+            between = completion.prompt_token_ids[len(seen) :]
+            predicted = last.predicted + (False,) * len(between) + marks
+            sequences[-1] = TokenSequence(last.prompt, last.tokens + between + completion.token_ids, predicted, temperature)
+        else:
+            sequences.append(TokenSequence(completion.prompt_token_ids, completion.token_ids, marks, temperature))
+    return sequences
