@@ -32,28 +32,37 @@ class Cohort:
     prefix_lengths: Tensor
     """Long[N]"""
     own: dict[int, tuple[Tensor, Tensor]]
-    """By layer: keys and values [N, K, S, C, d]; made as they are first written."""
-    n_slots: int
-    capacity: int = 0
-    """C: tokens that there is room for, in every layer that has been written."""
+    """By layer: keys and values [N, K, S, C, d]."""
+
+    @property
+    def n_groups(self) -> int:
+        return len(self.prefix_lengths)
+
+    @property
+    def n_slots(self) -> int:
+        return next(iter(self.own.values()))[0].shape[2]
+
+    @property
+    def capacity(self) -> int:
+        """C: tokens that there is room for in each completion."""
+        return next(iter(self.own.values()))[0].shape[3]
 
     @classmethod
     def from_prefill(cls, seen: dict[int, tuple[Tensor, Tensor]], bucket: Bucket, n_slots: int) -> Cohort:
         """From the keys of packed prompts [T, K, d]; `bucket.prefix_index` says where each group's prompt lies."""
         take = lambda x: x[bucket.prefix_index].permute(0, 2, 1, 3).contiguous()  # noqa: E731
-        return cls({i: (take(k), take(v)) for i, (k, v) in seen.items()}, bucket.prefix_lengths, {}, n_slots)
+        room = lambda x: x.new_zeros(len(bucket.prefix_index), x.shape[1], n_slots, LANE, x.shape[2])  # noqa: E731
+        prefix = {i: (take(k), take(v)) for i, (k, v) in seen.items()}
+        return cls(prefix, bucket.prefix_lengths, {i: (room(k), room(v)) for i, (k, v) in seen.items()})
 
     def grow(self, length: int) -> None:
         """Make room for `length` tokens in every completion."""
-        self.capacity = max(self.capacity, bucket_length(length))
-        for layer, (keys, values) in self.own.items():
-            self.own[layer] = (_widen(keys, 3, self.capacity), _widen(values, 3, self.capacity))
+        if length > self.capacity:
+            for layer, (keys, values) in self.own.items():
+                self.own[layer] = (_widen(keys, 3, bucket_length(length)), _widen(values, 3, bucket_length(length)))
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, rules: Rules, place: Place) -> Tensor:
         """Write one token's keys for each living completion, and attend from it. q [R, H, d] → [R, H, d]."""
-        if layer not in self.own:
-            shape = (len(self.prefix_lengths), k.shape[1], self.n_slots, self.capacity, k.shape[2])
-            self.own[layer] = (k.new_zeros(shape), v.new_zeros(shape))
         keys, values = self.own[layer]
         at = (place.group, slice(None), place.slot, place.token)
         keys[at], values[at] = k, v
@@ -70,7 +79,7 @@ class Cohort:
         pick = lambda x: x[rows[:, None], :, columns].transpose(1, 2).contiguous()  # noqa: E731
         prefix = {i: (k[rows], v[rows]) for i, (k, v) in self.prefix.items()}
         own = {i: (pick(k), pick(v)) for i, (k, v) in self.own.items()}
-        return Cohort(prefix, self.prefix_lengths[rows], own, n_slots, self.capacity)
+        return Cohort(prefix, self.prefix_lengths[rows], own)
 
     @classmethod
     def merged(cls, cohorts: list[Cohort]) -> Cohort:
@@ -80,7 +89,7 @@ class Cohort:
         join = lambda pairs, pad: tuple(torch.cat([pad(pair[i]) for pair in pairs]) for i in (0, 1))  # noqa: E731
         prefix = {i: join([c.prefix[i] for c in cohorts], lambda x: _widen(x, 2, width)) for i in cohorts[0].prefix}
         own = {i: join([c.own[i] for c in cohorts], lambda x: _widen(_widen(x, 2, n_slots), 3, capacity)) for i in cohorts[0].own}
-        return cls(prefix, torch.cat([c.prefix_lengths for c in cohorts]), own, n_slots, capacity)
+        return cls(prefix, torch.cat([c.prefix_lengths for c in cohorts]), own)
 
 
 @dataclass(frozen=True)
@@ -102,7 +111,7 @@ class Place:
 
     @classmethod
     def of(cls, cohort: Cohort, spots: list[tuple[int, int]], tokens: list[int]) -> Place:
-        n_cells = len(cohort.prefix_lengths) * cohort.n_slots
+        n_cells = cohort.n_groups * cohort.n_slots
         group, slot = torch.tensor(spots).unbind(1)
         token = torch.tensor(tokens)
         cell = group * cohort.n_slots + slot

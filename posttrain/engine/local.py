@@ -73,8 +73,8 @@ class LocalEngine:
     """An `Engine` over a policy held in this process."""
 
     policy: Policy
-    max_rows: int = 128
-    """Completions written at once; further requests wait."""
+    max_rows: int = 256
+    """Completions written at once; further requests wait until a quarter of the places are free."""
     prefill_tokens: int = 4096
     """Prompt tokens read in one row."""
     n_tokens: int = 0
@@ -131,6 +131,8 @@ class LocalEngine:
     def _admit(self) -> None:
         """Read the prompts of those who wait, as far as there is room, and draw their first tokens."""
         room = self.max_rows - sum(len(g.writers) for g in self._groups)
+        if self._groups and room < self.max_rows // 4:
+            return  # one by one, each newcomer's prompt would cost a whole pass through the model
         joining: list[Request] = []
         tokens = 0
         while self._waiting and (room >= self._waiting[0].n or not (joining or self._groups)):
@@ -229,7 +231,7 @@ def _rows_by_sampling(writers: Sequence[Writing]) -> Iterable[tuple[Sampling, li
 def _retire(group: Group, alive: list[int]) -> Group:
     """The group of those still writing; its cache shrinks once at most half of the cells are in use."""
     spots, writers = [group.spots[i] for i in alive], [group.writers[i] for i in alive]
-    cells = len(group.cohort.prefix_lengths) * group.cohort.n_slots
+    cells = group.cohort.n_groups * group.cohort.n_slots
     if 2 * len(alive) > cells:
         return Group(group.cohort, spots, writers)
     rows = sorted({g for g, _ in spots})
@@ -244,5 +246,5 @@ def _merge(groups: list[Group]) -> Group:
     spots, offset = [], 0
     for group in groups:
         spots += [(g + offset, s) for g, s in group.spots]
-        offset += len(group.cohort.prefix_lengths)
+        offset += group.cohort.n_groups
     return Group(Cohort.merged([g.cohort for g in groups]), spots, [w for g in groups for w in g.writers])
