@@ -53,25 +53,39 @@ class TokenSequence:
 
 @dataclass(frozen=True)
 class Bucket:
-    """Groups of similar shape, attended to together: N groups of one prefix and S own segments each.
+    """Groups of similar shape, attended to together: N groups of one prefix of up to P tokens and S segments of up to L."""
 
-    Indices point into the row; slots beyond a segment's end repeat the row's first token and are masked or dropped.
-    """
-
-    prefix_index: Tensor
-    """Long[N, P]: the tokens of each group's prefix; P is 0 where segments stand alone."""
+    n_groups: int
+    n_segments: int
+    length: int
+    prefix_width: int
     prefix_lengths: Tensor
     """Long[N]"""
-    own_index: Tensor
-    """Long[N, S, L]: the tokens of each segment, which attend to the prefix and causally to themselves."""
+
+    @property
+    def n_slots(self) -> int:
+        return self.n_groups * self.n_segments * self.length
+
+    @property
+    def n_prefix_slots(self) -> int:
+        return self.n_groups * self.prefix_width
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the tokens of one row attend. `restore[t]` is where the buckets' concatenated outputs hold token t."""
+    """How the tokens of one row attend.
+
+    The buckets' slots lie one behind the other. Each token has one slot as a member of its own segment, and one in each
+    bucket that reads it as a prefix. Slots beyond a segment's end repeat the row's first token: nobody reads them.
+    """
 
     buckets: tuple[Bucket, ...]
-    restore: Tensor
+    own_index: Tensor
+    """Long[slots]: the token in each slot."""
+    prefix_index: Tensor
+    """Long[prefix slots]: the token in each prefix slot."""
+    slots: Tensor
+    """Long[T]: the slot of each token."""
 
 
 @dataclass(frozen=True)
@@ -201,19 +215,21 @@ def make_layout(groups: Sequence[tuple[range, Sequence[range]]], n_tokens: int) 
         for length, members in by_length.items():
             shape = (bucket_length(len(prefix)), _power_of_two(len(members)), length)
             shapes.setdefault(shape, []).append((prefix, members))
-    buckets, restore = [], torch.zeros(n_tokens, dtype=torch.long)
+    buckets, own, prefixes = [], [], []
+    slots = torch.zeros(n_tokens, dtype=torch.long)
     offset = 0
     for (width, _, length), members in sorted(shapes.items(), key=lambda item: item[0]):
         n_segments = max(len(segments) for _, segments in members)
-        own = torch.stack([_index([*segments, *[range(0)] * (n_segments - len(segments))], length) for _, segments in members])
         lengths = torch.tensor([len(prefix) for prefix, _ in members])
-        buckets.append(Bucket(_index([prefix for prefix, _ in members], width), lengths, own))
-        for g, (_, segments) in enumerate(members):
-            for s, segment in enumerate(segments):
-                start = offset + (g * n_segments + s) * length
-                restore[segment.start : segment.stop] = torch.arange(start, start + len(segment))
-        offset += own.numel()
-    return Layout(tuple(buckets), restore)
+        buckets.append(Bucket(len(members), n_segments, length, width, lengths))
+        prefixes.append(_index([prefix for prefix, _ in members], width).flatten())
+        padded = [segment for _, segments in members for segment in [*segments, *[range(0)] * (n_segments - len(segments))]]
+        own.append(_index(padded, length).flatten())
+        for i, segment in enumerate(padded):
+            start = offset + i * length
+            slots[segment.start : segment.stop] = torch.arange(start, start + len(segment))
+        offset += len(own[-1])
+    return Layout(tuple(buckets), torch.cat(own), torch.cat(prefixes), slots)
 
 
 def _index(segments: Sequence[range], width: int) -> Tensor:

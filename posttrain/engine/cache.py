@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
-from posttrain.batching import LANE, Bucket, bucket_length, round_up
+from posttrain.batching import LANE, bucket_length, round_up
 from posttrain.policy.attention import PackedAttention, Rules, attend_grid
 
 
@@ -48,12 +49,15 @@ class Cohort:
         return next(iter(self.own.values()))[0].shape[3]
 
     @classmethod
-    def from_prefill(cls, seen: dict[int, tuple[Tensor, Tensor]], bucket: Bucket, n_slots: int) -> Cohort:
-        """From the keys of packed prompts [T, K, d]; `bucket.prefix_index` says where each group's prompt lies."""
-        take = lambda x: x[bucket.prefix_index].permute(0, 2, 1, 3).contiguous()  # noqa: E731
-        room = lambda x: x.new_zeros(len(bucket.prefix_index), x.shape[1], n_slots, LANE, x.shape[2])  # noqa: E731
+    def from_prefill(cls, seen: dict[int, tuple[Tensor, Tensor]], lengths: list[int], n_slots: int) -> Cohort:
+        """From the keys [T, K, d] of prompts of these lengths, packed one behind the other."""
+        index = torch.zeros(len(lengths), round_up(max(lengths)), dtype=torch.long)
+        for row, (stop, length) in enumerate(zip(accumulate(lengths), lengths, strict=True)):
+            index[row, :length] = torch.arange(stop - length, stop)
+        take = lambda x: x[index].permute(0, 2, 1, 3).contiguous()  # noqa: E731
+        room = lambda x: x.new_zeros(len(lengths), x.shape[1], n_slots, LANE, x.shape[2])  # noqa: E731
         prefix = {i: (take(k), take(v)) for i, (k, v) in seen.items()}
-        return cls(prefix, bucket.prefix_lengths, {i: (room(k), room(v)) for i, (k, v) in seen.items()})
+        return cls(prefix, torch.tensor(lengths), {i: (room(k), room(v)) for i, (k, v) in seen.items()})
 
     def grow(self, length: int) -> None:
         """Make room for `length` tokens in every completion."""
@@ -144,13 +148,3 @@ def _widen(x: Tensor, dim: int, size: int) -> Tensor:
     shape[dim] = size - x.shape[dim]
     return torch.cat([x, x.new_zeros(shape)], dim)
 
-
-def prefill_bucket(lengths: list[int]) -> Bucket:
-    """Where prompts of these lengths lie when they are packed one behind the other."""
-    width = round_up(max(lengths), LANE)
-    index = torch.zeros(len(lengths), width, dtype=torch.long)
-    start = 0
-    for row, length in enumerate(lengths):
-        index[row, :length] = torch.arange(start, start + length)
-        start += length
-    return Bucket(index, torch.tensor(lengths), torch.empty(0, dtype=torch.long))

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from posttrain.batching import make_layout
-from posttrain.engine.cache import CachedAttention, Cohort, Place, Recorder, prefill_bucket
+from posttrain.engine.cache import CachedAttention, Cohort, Place, Recorder
 from posttrain.engine.draw import draw, keep_likely
 from posttrain.policy.attention import PackedAttention
+from posttrain.policy.head import tempered_logprobs
 from posttrain.policy.hf import Policy
 from posttrain.seeds import fold, uniforms
 from posttrain.types import Completion, Sampling, UserError
@@ -158,7 +159,7 @@ class LocalEngine:
         positions = torch.cat([torch.arange(n) for n in lengths])
         hidden = self.policy.hidden(ids, positions, recorder)
         logits = self.policy.head.logits(hidden[torch.tensor(lengths).cumsum(0) - 1])
-        group = Group(Cohort.from_prefill(recorder.seen, prefill_bucket(lengths), max(r.n for r in requests)), [], [])
+        group = Group(Cohort.from_prefill(recorder.seen, lengths, max(r.n for r in requests)), [], [])
         for row, request in enumerate(requests):
             for sample in range(request.n):
                 group.spots.append((row, sample))
@@ -210,7 +211,7 @@ class LocalEngine:
 def choose(logits: Tensor, writers: Sequence[Writing]) -> tuple[list[int], list[float]]:
     """A token for each row and its log-prob: under what it was drawn from; at temperature 0, under temperature 1."""
     temperatures = torch.tensor([w.request.sampling.temperature or 1.0 for w in writers])
-    logp = torch.log_softmax(logits / temperatures[:, None], -1)
+    logp = tempered_logprobs(logits, temperatures)
     for sampling, rows in _rows_by_sampling(writers):
         if sampling.truncates and sampling.temperature:
             logp[rows] = keep_likely(logp[rows], sampling)

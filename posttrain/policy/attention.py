@@ -64,30 +64,55 @@ class PackedAttention:
     layout: Layout
 
     def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, rules: Rules) -> Tensor:
-        outs = [_attend_bucket(bucket, queries, keys, values, rules) for bucket in self.layout.buckets]
-        return torch.cat(outs).index_select(0, self.layout.restore)
+        layout = self.layout
+        own_sizes, prefix_sizes = ([getattr(b, name) for b in layout.buckets] for name in ("n_slots", "n_prefix_slots"))
+        own = [_IntoSlots.apply(x, layout.own_index, layout.slots).split(own_sizes) for x in (queries, keys, values)]
+        prefix = [x.index_select(0, layout.prefix_index).split(prefix_sizes) for x in (keys, values)]
+        outs = [_attend_bucket(bucket, *parts, rules) for bucket, *parts in zip(layout.buckets, *own, *prefix, strict=True)]
+        return _OutOfSlots.apply(torch.cat(outs), layout.slots)
 
 
-def _attend_bucket(bucket: Bucket, queries: Tensor, keys: Tensor, values: Tensor, rules: Rules) -> Tensor:
-    """The outputs of a bucket's slots, [N·S·L, H, d]."""
-    n_keys = keys.shape[1]
-    q = _take(queries, bucket.own_index).unflatten(-2, (n_keys, -1)).permute(0, 3, 1, 4, 2, 5)  # N K S R L d
-    own = [_take(x, bucket.own_index).permute(0, 3, 1, 2, 4) for x in (keys, values)]  # N K S L d
-    prefix = [_take(x, bucket.prefix_index).permute(0, 2, 1, 3) for x in (keys, values)]  # N K P d
-    length = bucket.own_index.shape[-1]
+class _IntoSlots(torch.autograd.Function):
+    """`x[index]`. Every token has one slot that is read, so that the gradient is a look-up; indexing would add and fill."""
+
+    @staticmethod
+    def forward(ctx, x, index, slots):
+        ctx.save_for_backward(slots)
+        return x.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.index_select(0, ctx.saved_tensors[0]), None, None
+
+
+class _OutOfSlots(torch.autograd.Function):
+    """`x[slots]`, each slot read at most once: the gradient is a copy, not a sum."""
+
+    @staticmethod
+    def forward(ctx, x, slots):
+        ctx.save_for_backward(slots)
+        ctx.shape = x.shape
+        return x.index_select(0, slots)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.new_zeros(ctx.shape).index_copy_(0, ctx.saved_tensors[0], grad), None
+
+
+def _attend_bucket(bucket: Bucket, q: Tensor, k: Tensor, v: Tensor, prefix_k: Tensor, prefix_v: Tensor, rules: Rules) -> Tensor:
+    """The outputs of a bucket's slots; everything is [slots, heads, d]."""
+    grid = (bucket.n_groups, bucket.n_segments, bucket.length)
+    q = q.unflatten(0, grid).unflatten(-2, (k.shape[1], -1)).permute(0, 3, 1, 4, 2, 5)  # N K S R L d
+    own_k, own_v = (x.unflatten(0, grid).permute(0, 3, 1, 2, 4) for x in (k, v))  # N K S L d
+    prefix = [x.unflatten(0, (bucket.n_groups, bucket.prefix_width)).transpose(1, 2) for x in (prefix_k, prefix_v)]  # N K P d
     outs = []
-    for start in range(0, length, BLOCK):
-        stop = min(start + BLOCK, length)
-        first = torch.tensor([[start]])
-        seen = [x[..., :stop, :] for x in own]
-        args = (q[..., start:stop, :], prefix[0], prefix[1], seen[0], seen[1], bucket.prefix_lengths, first, rules)
-        outs.append(attend_grid(*args) if length <= BLOCK else checkpoint(attend_grid, *args, use_reentrant=False))
+    for start in range(0, bucket.length, BLOCK):
+        stop = min(start + BLOCK, bucket.length)
+        seen = (own_k[..., :stop, :], own_v[..., :stop, :])
+        args = (q[..., start:stop, :], *prefix, *seen, bucket.prefix_lengths, torch.tensor([[start]]), rules)
+        outs.append(attend_grid(*args) if bucket.length <= BLOCK else checkpoint(attend_grid, *args, use_reentrant=False))
     out = outs[0] if len(outs) == 1 else torch.cat(outs, -2)
     return out.permute(0, 2, 4, 1, 3, 5).flatten(3, 4).flatten(0, 2)
-
-
-def _take(x: Tensor, index: Tensor) -> Tensor:
-    return x.index_select(0, index.flatten()).unflatten(0, index.shape)
 
 
 def attend_grid(q: Tensor, prefix_k: Tensor, prefix_v: Tensor, own_k: Tensor, own_v: Tensor,

@@ -58,7 +58,7 @@ class _ChunkedLogprobs(torch.autograd.Function):
         ctx.save_for_backward(hidden, weight, bias, targets, temperatures)
         logprobs, entropies = [], []
         for h, y, t in zip(*(x.split(head.chunk) for x in (hidden, targets, temperatures)), strict=True):
-            logp = torch.log_softmax(head.logits(h) / t[:, None], -1)
+            logp = tempered_logprobs(head.logits(h), t)
             logprobs.append(logp.gather(1, y[:, None])[:, 0])
             entropies.append(entropy(logp))
         if not logprobs:
@@ -88,18 +88,27 @@ class _ChunkedLogprobs(torch.autograd.Function):
 def _grad_logits(head: Head, hidden: Tensor, targets: Tensor, temperatures: Tensor, grad_logp: Tensor, grad_entropy: Tensor) -> Tensor:
     """The gradient that reaches hidden Wᵀ + bias, [N, V], in the dtype of the hidden states."""
     logits = head.logits(hidden)
-    logp = torch.log_softmax(logits / temperatures[:, None], -1)
-    probs = logp.exp()
-    grad = probs * -grad_logp[:, None]
-    grad.scatter_add_(1, targets[:, None], grad_logp[:, None])
+    logp = tempered_logprobs(logits, temperatures)
     if grad_entropy.any():
-        grad -= grad_entropy[:, None] * probs * (logp + entropy(logp)[:, None])
-    grad /= temperatures[:, None]
+        from_entropy = grad_entropy[:, None] * logp.exp() * (logp + entropy(logp)[:, None])
+        grad = (logp.exp_() * -grad_logp[:, None]).sub_(from_entropy)
+    else:
+        grad = logp.exp_().mul_(-grad_logp[:, None])
+    grad.scatter_add_(1, targets[:, None], grad_logp[:, None])
+    if (temperatures != 1).any():
+        grad /= temperatures[:, None]
     if head.softcap is not None:
         grad *= 1 - (logits / head.softcap).square()
-    return (grad * head.scale).to(hidden.dtype)
+    return (grad if head.scale == 1.0 else grad * head.scale).to(hidden.dtype)
+
+
+def tempered_logprobs(logits: Tensor, temperatures: Tensor) -> Tensor:
+    """log softmax(logits / temperature) of each row, Float32[N, V]: the one place where temperature enters."""
+    if (temperatures != 1).any():
+        logits = logits / temperatures[:, None]
+    return torch.log_softmax(logits, -1)
 
 
 def entropy(logp: Tensor) -> Tensor:
-    """Entropy in nats over the last axis of log-probs; tokens of probability 0 add 0."""
-    return -(logp.exp() * logp.clamp_min(torch.finfo(logp.dtype).min)).sum(-1)
+    """Entropy in nats over the last axis of log-probs. A model's are finite: a probability is small, never 0."""
+    return -logp.exp().mul_(logp).sum(-1)
