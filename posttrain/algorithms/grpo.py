@@ -28,13 +28,11 @@ from __future__ import annotations
 
 import math
 import time
-from asyncio import gather
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,7 +40,6 @@ from posttrain.advantages import group_mean, has_signal, leave_one_out, max_rl, 
 from posttrain.agents.loop import ModelAgent
 from posttrain.batching import TokenSequence, pack, rollout_sequences
 from posttrain.engine.local import LocalEngine
-from posttrain.evals.measure import judge
 from posttrain.losses.kl import k1, k2, k3
 from posttrain.losses.policy import cispo, clip_fraction, clipped_surrogate, gspo, reinforce
 from posttrain.losses.ratio import importance_ratio, sequence_ratio
@@ -51,13 +48,14 @@ from posttrain.policy.hf import Policy, load_policy
 from posttrain.policy.lora import LoraConfig
 from posttrain.policy.optim import AdamWConfig, Optimizer
 from posttrain.runs.folder import RunFolder
-from posttrain.runs.progress import Bar
-from posttrain.seeds import fold
-from posttrain.statistics import clustered_mean
+from posttrain.runs.mirrors import open_mirrors
+from posttrain.tasks import check_gold
 from posttrain.tasks import load as load_task
-from posttrain.types import Agent, Problem, Rollout, Sampling, Score, Task, UserError
+from posttrain.training.loop import StepResult, Trained, run_steps
+from posttrain.training.rounds import ProblemStream, Round, attempt, rollout_rows, summary
+from posttrain.types import Agent, Problem, Rollout, Sampling, Task, UserError
 
-MAY_CHANGE = ("out", "steps", "checkpoint_every")
+MAY_CHANGE = ("out", "steps", "checkpoint_every", "mirrors")
 """What a run may be taken up with anew."""
 
 
@@ -124,6 +122,8 @@ class Config:
     """Tokens in one packed row: memory grows with it, results do not depend on it."""
     checkpoint_every: int = 20
     """Steps between checkpoints; the last step always leaves one."""
+    mirrors: tuple[str, ...] = ()
+    """Also send the metrics to wandb, trackio or tensorboard (each an extra)."""
 
     def __post_init__(self) -> None:
         if self.group_size < 2:
@@ -135,6 +135,8 @@ class Config:
                 raise UserError(f"--{name.replace('_', '-')} must be at least 1")
         if self.updates > self.problems_per_step:
             raise UserError("--updates cannot exceed --problems-per-step: each update needs a problem")
+        if self.advantage == "max_rl" and self.kl_coef and self.kl_in == "reward":
+            raise UserError("--advantage max_rl divides by the mean reward, which a KL in the reward can turn negative: use --kl-in loss_k2")
 
 
 # ------------------------------------------------------------------------------------------------------------- presets
@@ -177,48 +179,52 @@ PRESETS = {"grpo_as_published": grpo_as_published, "dr_grpo": dr_grpo, "dapo": d
 ADVANTAGES = {"group_mean": group_mean, "leave_one_out": leave_one_out, "std_scaled": std_scaled, "max_rl": max_rl}
 
 
-# ------------------------------------------------------------------------------------------------- attempt, score, centre
-
-
-@dataclass(frozen=True)
-class Round:
-    """What a step attempted: P problems, G attempts at each."""
-
-    problems_P: list[Problem]
-    rollouts_PG: list[list[Rollout]]
-    scores_PG: list[list[Score]]
-
-    def __add__(self, other: Round) -> Round:
-        return Round(self.problems_P + other.problems_P, self.rollouts_PG + other.rollouts_PG, self.scores_PG + other.scores_PG)
-
-    def only(self, rows: Sequence[int]) -> Round:
-        return Round(*([column[i] for i in rows] for column in (self.problems_P, self.rollouts_PG, self.scores_PG)))
-
-    def sequences(self) -> list[list[list[TokenSequence]]]:
-        """By problem, attempt and stretch of unbroken history: the exact tokens."""
-        return [[rollout_sequences(rollout) for rollout in group] for group in self.rollouts_PG]
-
-
-async def attempt(agent: Agent, task: Task, problems_P: Sequence[Problem], seeds_P: Sequence[int], group_size: int) -> Round:
-    """Attempt every problem `group_size` times and score every attempt, all at once."""
-
-    async def group(problem: Problem, seed: int) -> tuple[list[Rollout], list[Score]]:
-        rollouts = await agent.attempt(problem, group_size, seed)
-        return rollouts, list(await gather(*(judge(task, rollout) for rollout in rollouts)))
-
-    pairs = await gather(*(group(problem, seed) for problem, seed in zip(problems_P, seeds_P, strict=True)))
-    return Round(list(problems_P), [rollouts for rollouts, _ in pairs], [scores for _, scores in pairs])
+# ------------------------------------------------------------------------------------------------- score and compare
 
 
 def rewards(round: Round, ref_gap_PG: Tensor | None, config: Config) -> Tensor:
-    """Float[P, G]: scores under the truncation policy, minus the weighted KL of each attempt; nan where unscored."""
-    values_PG = torch.tensor([[s.value for s in group] for group in round.scores_PG], dtype=torch.float64)
-    cut_PG = torch.tensor([[r.outcome == "truncated" for r in group] for group in round.rollouts_PG])
+    """Float64[P, G]: scores under the truncation policy, minus the weighted KL of each attempt; nan where unscored."""
+    values_PG = round.values_PG
     if config.truncated != "score":
-        values_PG = values_PG.masked_fill(cut_PG, 0.0 if config.truncated == "wrong" else math.nan)
+        values_PG = values_PG.masked_fill(round.truncated_PG, 0.0 if config.truncated == "wrong" else math.nan)
     if config.kl_in == "reward" and ref_gap_PG is not None:
         values_PG = values_PG - config.kl_coef * ref_gap_PG
     return values_PG
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The reference's log-probs of a round's attempts."""
+
+    stretches_PG: list[list[list[Tensor]]]
+    """By problem, attempt and stretch of unbroken history."""
+
+    @classmethod
+    def of(cls, round: Round, learner: Learner) -> Reference | None:
+        """Read every attempt with the reference (or with the adapter off); None where no KL is asked for."""
+        if not learner.config.kl_coef:
+            return None
+        sequences = [s for rollout in round.rollouts for s in rollout_sequences(rollout)]
+        if learner.reference is not None:
+            logprobs = learner.reference.score(sequences)[0]
+        else:
+            with learner.trained.policy.as_reference():
+                logprobs = learner.trained.policy.score(sequences)[0]
+        parts = iter(logprobs.split([s.n_predicted for s in sequences]))
+        return cls([[[next(parts) for _ in rollout_sequences(r)] for r in group] for group in round.rollouts_PG])
+
+    def only(self, rows: Sequence[int]) -> Reference:
+        return Reference([self.stretches_PG[i] for i in rows])
+
+    def gap(self, round: Round) -> Tensor:
+        """Float64[P, G]: log(sampler / reference) of whole attempts, in nats: k1, whose mean is the KL."""
+        gap = lambda rollout, parts: k1(_sampling_logprobs(rollout), torch.cat(parts)).sum().item() if parts else 0.0  # noqa: E731
+        groups = zip(round.rollouts_PG, self.stretches_PG, strict=True)
+        return torch.tensor([[gap(r, parts) for r, parts in zip(*group, strict=True)] for group in groups], dtype=torch.float64)
+
+
+def _sampling_logprobs(rollout: Rollout) -> Tensor:
+    return torch.tensor([x for c in rollout.completions for x in c.sampling_logprobs])
 
 
 # --------------------------------------------------------------------------------------------------------------- descend
@@ -236,31 +242,26 @@ class Tokens:
     ref_logprobs: Tensor | None
 
     @classmethod
-    def of(cls, round: Round, advantages_PG: Tensor, ref_logprobs: dict[int, Tensor], config: Config) -> Tokens:
+    def of(cls, round: Round, advantages_PG: Tensor, reference: Reference | None, config: Config) -> Tokens:
         """Spread each attempt's advantage and weight over its tokens; leave out groups that cannot contribute."""
-        stretches_PG = round.sequences()
-        rollouts = [(p, g) for p, group in enumerate(stretches_PG) for g in range(len(group))]
-        lengths = [sum(s.n_predicted for s in stretches_PG[p][g]) for p, g in rollouts]
+        stretches = [rollout_sequences(rollout) for rollout in round.rollouts]
+        lengths = [sum(s.n_predicted for s in parts) for parts in stretches]
         weights = token_weights(lengths, config.reduction, config.max_tokens if config.reduction == "constant" else None)
         live_P = has_signal(advantages_PG) | (not can_drop(config))
-        rows = [
-            (s, logprobs, advantages_PG[p, g].item(), weight, ref_logprobs.get(id(round.rollouts_PG[p][g])), i)
-            for (p, g), weight in zip(rollouts, weights, strict=True) if live_P[p]
-            for i, (s, logprobs) in enumerate(zip(stretches_PG[p][g], _by_stretch(round.rollouts_PG[p][g], stretches_PG[p][g]), strict=True))
-        ]  # fmt: skip
-        sizes = torch.tensor([s.n_predicted for s, *_ in rows], dtype=torch.long)
-        spread = lambda column: torch.tensor([row[column] for row in rows]).float().repeat_interleave(sizes)  # noqa: E731
-        refs = [ref[i] for *_, ref, i in rows if ref is not None]
+        live = [i for i in range(len(stretches)) if live_P[i // advantages_PG.shape[1]]]
+        sequences = [s for i in live for s in stretches[i]]
+        sizes = torch.tensor([s.n_predicted for s in sequences], dtype=torch.long)
+        repeats = torch.tensor([lengths[i] for i in live], dtype=torch.long)
+        spread = lambda values: torch.tensor(values, dtype=torch.float32)[live].repeat_interleave(repeats)  # noqa: E731
+        refs = [parts for group in reference.stretches_PG for parts in group] if reference else []
         return cls(
-            [row[0] for row in rows], torch.tensor([x for row in rows for x in row[1]]), spread(2), spread(3),
-            torch.arange(len(rows)).repeat_interleave(sizes), torch.cat(refs) if refs else None,
-        )  # fmt: skip
-
-
-def _by_stretch(rollout: Rollout, stretches: list[TokenSequence]) -> list[list[float]]:
-    """The sampler's log-probs of a rollout, dealt out to its stretches."""
-    flat = iter([x for completion in rollout.completions for x in completion.sampling_logprobs])
-    return [[next(flat) for _ in range(s.n_predicted)] for s in stretches]
+            sequences,
+            torch.cat([_sampling_logprobs(round.rollouts[i]) for i in live] or [torch.empty(0)]),
+            spread(advantages_PG.flatten().tolist()),
+            spread(weights),
+            torch.arange(len(sequences)).repeat_interleave(sizes),
+            torch.cat([part for i in live for part in refs[i]] or [torch.empty(0)]) if refs else None,
+        )
 
 
 def can_drop(config: Config) -> bool:
@@ -329,58 +330,61 @@ def _add(totals: dict[str, float], new: dict[str, float]) -> None:
 
 @dataclass
 class Learner:
-    """What a run carries from step to step."""
+    """Everything a step needs."""
 
-    policy: Policy
+    trained: Trained
     agent: Agent
     task: Task
     problems: Sequence[Problem]
-    optimizer: Optimizer
     reference: Policy | None
+    """The frozen model of the KL; None where there is no KL, or where the policy's adapter can be switched off."""
     config: Config
-    position: int = 0
-    """How many problems have been taken from the stream so far."""
 
 
-async def step(learner: Learner) -> tuple[dict[str, float], list[dict[str, Any]], dict[str, float]]:
-    """Attempt, score, centre, descend. Returns the step's metrics, its rollouts as rows, and its timings."""
-    config, started = learner.config, time.perf_counter()
-    everything, chosen = await _rounds(learner)
-    sampled = time.perf_counter()
-    ref_logprobs = _reference_logprobs(learner, chosen)
-    advantages_PG = ADVANTAGES[config.advantage](rewards(chosen, _ref_gap(chosen, ref_logprobs), config))
-    metrics: dict[str, float] = {}
-    for epoch in range(config.epochs):
+async def step(learner: Learner) -> StepResult:
+    """Attempt, score, centre, descend."""
+    config, trained, started = learner.config, learner.trained, time.perf_counter()
+    everything, chosen = await _attempts(learner)
+    sampled_s = time.perf_counter() - started
+
+    reference = Reference.of(chosen, learner)
+    ref_gap_PG = reference.gap(chosen) if reference else None
+    advantages_PG = ADVANTAGES[config.advantage](rewards(chosen, ref_gap_PG, config))
+    seen: list[dict[str, float]] = []
+    for _ in range(config.epochs):
         for part in range(config.updates):
-            rows = range(part, len(chosen.problems_P), config.updates)
-            tokens = Tokens.of(chosen.only(rows), advantages_PG[list(rows)], ref_logprobs, config)
-            seen = descend(learner.policy, learner.optimizer, tokens, config)
-            if not metrics:
-                metrics = seen
-            metrics["policy/grad_norm"] = seen["policy/grad_norm"]
-    trained = time.perf_counter()
-    metrics = _summary(everything, chosen, advantages_PG, ref_logprobs) | metrics
-    metrics["policy/skipped_updates"] = learner.optimizer.n_skipped
-    n_tokens = sum(r.n_tokens for group in everything.rollouts_PG for r in group)
+            rows = list(range(part, len(chosen.problems_P), config.updates))
+            tokens = Tokens.of(chosen.only(rows), advantages_PG[rows], reference.only(rows) if reference else None, config)
+            seen.append(descend(trained.policy, trained.optimizer, tokens, config))
+
+    total_s = time.perf_counter() - started
+    metrics = summary(everything) | _groups(everything, chosen, advantages_PG) | _over_updates(seen)
+    metrics["policy/skipped_updates"] = trained.optimizer.n_skipped
+    if ref_gap_PG is not None:
+        metrics["policy/kl_ref_nats"] = ref_gap_PG.mean().item()
     timings = {
-        "time/step_s": trained - started, "time/sample_s": sampled - started, "time/train_s": trained - sampled,
-        "time/sampled_tokens_per_s": n_tokens / (sampled - started), "time/tokens_per_s": n_tokens / (trained - started),
+        "time/step_s": total_s, "time/sample_s": sampled_s, "time/train_s": total_s - sampled_s,
+        "time/sampled_tokens_per_s": everything.n_tokens / sampled_s, "time/tokens_per_s": everything.n_tokens / total_s,
     }  # fmt: skip
-    return metrics, rollout_rows(chosen, advantages_PG), timings
+    return StepResult(metrics, timings, rollout_rows(chosen, advantages_PG), _note(metrics, timings))
 
 
-async def _rounds(learner: Learner) -> tuple[Round, Round]:
+async def _attempts(learner: Learner) -> tuple[Round, Round]:
     """Everything attempted, and what is learned from: with `extra_rounds`, dead groups are replaced as far as can be."""
-    config = learner.config
-    everything = chosen = await _next_round(learner)
+    config, trained = learner.config, learner.trained
+    stream = ProblemStream(learner.problems, config.seed, trained.position)
+
+    async def more() -> Round:
+        return await attempt(learner.agent, learner.task, *stream.take(config.problems_per_step), config.group_size)
+
+    everything = chosen = await more()
     for _ in range(config.extra_rounds):
-        live = _live_rows(everything, config)
-        if len(live) >= config.problems_per_step:
+        if len(_live_rows(everything, config)) >= config.problems_per_step:
             break
-        everything = everything + await _next_round(learner)
+        everything = everything + await more()
     if config.extra_rounds:
-        live = _live_rows(everything, config)
-        chosen = everything.only((live or [0])[: config.problems_per_step])
+        chosen = everything.only((_live_rows(everything, config) or [0])[: config.problems_per_step])
+    trained.position = stream.position
     return everything, chosen
 
 
@@ -389,91 +393,28 @@ def _live_rows(round: Round, config: Config) -> list[int]:
     return has_signal(group_mean(rewards(round, None, config))).nonzero()[:, 0].tolist()
 
 
-async def _next_round(learner: Learner) -> Round:
-    """The next problems of an endless stream: every problem once in each pass, in a new order. Seeds follow the position."""
-    config, problems, n = learner.config, learner.problems, len(learner.problems)
-    places = range(learner.position, learner.position + config.problems_per_step)
-    learner.position += len(places)
-    order = {e: np.random.default_rng(fold(config.seed, "order", e)).permutation(n) for e in {p // n for p in places}}
-    chosen = [problems[order[p // n][p % n]] for p in places]
-    seeds = [fold(config.seed, "attempt", p) for p in places]
-    return await attempt(learner.agent, learner.task, chosen, seeds, config.group_size)
-
-
-def _reference_logprobs(learner: Learner, round: Round) -> dict[int, Tensor]:
-    """For each rollout (by identity), the reference's log-probs of each stretch; nothing where no KL is asked for."""
-    if not learner.config.kl_coef:
-        return {}
-    rollouts = [rollout for group in round.rollouts_PG for rollout in group]
-    stretches = [rollout_sequences(rollout) for rollout in rollouts]
-    flat = [s for group in stretches for s in group]
-    if learner.reference is not None:
-        logprobs = learner.reference.score(flat)[0]
-    else:
-        with learner.policy.as_reference():
-            logprobs = learner.policy.score(flat)[0]
-    parts = iter(logprobs.split([s.n_predicted for s in flat]))
-    return {id(rollout): [next(parts) for _ in group] for rollout, group in zip(rollouts, stretches, strict=True)}
-
-
-def _ref_gap(round: Round, ref_logprobs: dict[int, Any]) -> Tensor | None:
-    """Float[P, G]: log(policy / reference) of whole attempts, in nats."""
-    if not ref_logprobs:
-        return None
-
-    def gap(rollout: Rollout) -> float:
-        own = torch.tensor([x for c in rollout.completions for x in c.sampling_logprobs])
-        return k1(own, torch.cat(ref_logprobs[id(rollout)])).sum().item() if len(own) else 0.0
-
-    return torch.tensor([[gap(r) for r in group] for group in round.rollouts_PG], dtype=torch.float64)
-
-
-def _summary(everything: Round, chosen: Round, advantages_PG: Tensor, ref_logprobs: dict[int, Any]) -> dict[str, float]:
-    """What the attempts say; rewards are of *all* attempts, those of dropped and replaced groups too."""
-    reward = clustered_mean([[s.value for s in group] for group in everything.scores_PG])
-    rollouts = [r for group in everything.rollouts_PG for r in group]
-    n_tokens = sum(r.n_tokens for r in rollouts)
-    live = int(has_signal(advantages_PG).sum())
-    share = lambda outcome: sum(r.outcome == outcome for r in rollouts) / len(rollouts)  # noqa: E731
-    summary = {
-        "reward/mean": reward.value, "reward/stderr": reward.stderr, "reward/low": reward.low, "reward/high": reward.high,
-        "reward/n_problems": reward.n, "reward/unscored_frac": reward.n_unscored / len(rollouts),
-        "groups/live_frac": live / len(chosen.problems_P), "groups/sampled": len(everything.problems_P),
-        "groups/without_signal_tokens": _dead_tokens(chosen, advantages_PG),
-        "sampling/length_tokens": n_tokens / len(rollouts), "sampling/tokens": n_tokens,
-        "sampling/truncated_frac": share("truncated"), "sampling/error_frac": share("error"),
-        "sampling/surprisal_nats": -sum(x for r in rollouts for c in r.completions for x in c.sampling_logprobs) / max(1, n_tokens),
-    }  # fmt: skip
-    gaps_PG = _ref_gap(chosen, ref_logprobs)
-    return summary if gaps_PG is None else summary | {"policy/kl_ref_nats": gaps_PG.mean().item()}
-
-
-def _dead_tokens(round: Round, advantages_PG: Tensor) -> int:
-    """Tokens sampled for groups that taught nothing."""
-    return sum(r.n_tokens for group, live in zip(round.rollouts_PG, has_signal(advantages_PG), strict=True) if not live for r in group)
-
-
-def rollout_rows(round: Round, advantages_PG: Tensor) -> list[dict[str, Any]]:
-    """One row for each problem, with every attempt's tokens, judgement and advantage."""
-    return [
-        {
-            "problem_id": problem.id, "messages": [asdict(m) for m in problem.messages], "answer": problem.answer,
-            "attempts": [_attempt_row(r, s, a) for r, s, a in zip(group, scores, advantages.tolist(), strict=True)],
-        }
-        for problem, group, scores, advantages in zip(round.problems_P, round.rollouts_PG, round.scores_PG, advantages_PG, strict=True)
-    ]  # fmt: skip
-
-
-def _attempt_row(rollout: Rollout, score: Score, advantage: float) -> dict[str, Any]:
-    turns = [
-        {"prompt_token_ids": c.prompt_token_ids, "token_ids": c.token_ids, "sampling_logprobs": c.sampling_logprobs,
-         "stop_reason": c.stop_reason, "weight_version": c.weight_version}
-        for c in rollout.completions
-    ]  # fmt: skip
+def _groups(everything: Round, chosen: Round, advantages_PG: Tensor) -> dict[str, float]:
+    """The account of groups that taught nothing."""
+    live_P = has_signal(advantages_PG).tolist()
+    spent = sum(r.n_tokens for group, live in zip(chosen.rollouts_PG, live_P, strict=True) if not live for r in group)
+    replaced = everything.n_tokens - chosen.n_tokens
     return {
-        "sample": rollout.sample, "text": rollout.text, "score": score.value, "parts": dict(score.parts),
-        "explanation": score.explanation, "outcome": rollout.outcome, "error": rollout.error, "advantage": advantage, "turns": turns,
+        "groups/live_frac": sum(live_P) / len(live_P), "groups/attempted": len(everything.problems_P), "groups/used": len(live_P),
+        "groups/without_signal_tokens": spent + replaced,
     }  # fmt: skip
+
+
+def _over_updates(seen: list[dict[str, float]]) -> dict[str, float]:
+    """The mean over a round's updates; of the mismatch only the first, where the policy still is the sampler."""
+    means = {name: sum(row[name] for row in seen) / len(seen) for name in seen[0]}
+    return means | {"sampling/mismatch_nats_max": seen[0]["sampling/mismatch_nats_max"]}
+
+
+def _note(metrics: dict[str, float], timings: dict[str, float]) -> str:
+    return (
+        f"reward {metrics['reward/mean']:.2f} [{metrics['reward/low']:.2f} {metrics['reward/high']:.2f}]"
+        f"  live {metrics['groups/live_frac']:.0%}  {timings['time/tokens_per_s']:.0f} tok/s  {timings['time/step_s']:.1f} s"
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------- the run
@@ -482,64 +423,34 @@ def _attempt_row(rollout: Rollout, score: Score, advantage: float) -> dict[str, 
 async def train(config: Config) -> Path:
     """Run, or take up, a whole training; returns the last checkpoint.
 
-    Raises UserError for a folder of another run, an unknown model or task, a task without problems.
+    Raises UserError for a folder of another run, an unknown model or task, a task without problems or with a gold answer
+    that its own judge refuses.
     """
-    run = RunFolder(config.out)
     task = load_task(config.task)
     problems = task.problems("train")
     if not problems:
         raise UserError(f"the task '{config.task}' has no problems to train on")
-    state = run.open(asdict(config) | {"algorithm": "grpo"}, MAY_CHANGE)
-    learner = _learner(config, run, task, problems, state)
-    first = state["step"] if state else 0
-    with Bar("grpo", config.steps, first) as bar:
-        for number in range(first + 1, config.steps + 1):
-            metrics, rows, timings = await step(learner)
-            _log(run, number, metrics, rows, timings)
-            if number % config.checkpoint_every == 0 or number == config.steps:
-                _checkpoint(run, learner, number)
-            bar.advance(_note(metrics, timings))
-    return run.last_checkpoint()
+    await check_gold(task, problems[:16])
+    run = RunFolder(config.out)
+    settings = asdict(config) | {"algorithm": "grpo"}
+    state = run.open(settings, MAY_CHANGE)
+    learner = _learner(config, task, problems, run.last_checkpoint(), state)
+    first = state["step"] + 1 if state else 1
+    mirrors = open_mirrors(config.mirrors, config.out, settings)
+    return await run_steps(run, learner.trained, lambda: step(learner), first, config.steps, config.checkpoint_every, "grpo", mirrors)
 
 
-def _learner(config: Config, run: RunFolder, task: Task, problems: Sequence[Problem], state: dict[str, Any] | None) -> Learner:
+def _learner(config: Config, task: Task, problems: Sequence[Problem], last: Path | None, state: dict[str, Any] | None) -> Learner:
     """Everything a run needs, as it was at its last checkpoint."""
-    last = run.last_checkpoint()
     torch.manual_seed(config.seed)  # an adapter's first weights; nothing else draws from it
     lora = LoraConfig(config.lora_rank, config.lora_alpha) if config.lora_rank else None
     policy = load_policy(str(last), config.dtype) if last else load_policy(config.model, config.dtype, lora)
-    optimizer = Optimizer(policy.parameters(), config.optim)
+    trained = Trained(policy, Optimizer(policy.parameters(), config.optim))
     if state:
-        optimizer.load_state_dict(torch.load(last / "trainer" / "optimizer.pt", weights_only=True))
-        policy.version = state["weight_version"]
+        trained.restore(state, last)
     reference = None
-    if config.kl_coef and not (policy.has_adapter and config.lora_rank):
+    if config.kl_coef and not config.lora_rank:
         reference = load_policy(config.model, config.dtype)
         reference.model.requires_grad_(False)
-    sampling = Sampling(config.temperature, config.max_tokens)
-    agent = ModelAgent(LocalEngine(policy), policy.renderer, sampling)
-    return Learner(policy, agent, task, problems, optimizer, reference, config, state["position"] if state else 0)
-
-
-def _checkpoint(run: RunFolder, learner: Learner, number: int) -> None:
-    def save(folder: Path) -> None:
-        learner.policy.save(folder)
-        torch.save(learner.optimizer.state_dict(), folder / "trainer" / "optimizer.pt")
-
-    run.checkpoint(number, save, {"position": learner.position, "weight_version": learner.policy.version})
-
-
-def _log(run: RunFolder, number: int, metrics: dict[str, float], rows: list[dict[str, Any]], timings: dict[str, float]) -> None:
-    run.append("rollouts.jsonl", [{"step": number, **row} for row in rows])
-    run.append("timings.jsonl", [{"step": number, **timings}])
-    run.append("metrics.jsonl", [{"step": number, **metrics}])
-
-
-def _note(metrics: dict[str, float], timings: dict[str, float]) -> str:
-    """The line beside the progress bar."""
-    half = (metrics["reward/high"] - metrics["reward/low"]) / 2
-    return (
-        f"reward {metrics['reward/mean']:.2f} ± {half:.2f}  live {metrics['groups/live_frac']:.0%}"
-        f"  {timings['time/tokens_per_s']:.0f} tok/s  {timings['time/step_s']:.1f} s"
-    )
-
+    agent = ModelAgent(LocalEngine(policy), policy.renderer, Sampling(config.temperature, config.max_tokens))
+    return Learner(trained, agent, task, problems, reference, config)

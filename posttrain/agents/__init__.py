@@ -1,0 +1,1 @@
+"""What attempts problems: a bare model, a model with tools, or a script."""

@@ -1,0 +1,167 @@
+"""What is measured, each as one number for each problem: accuracy, pass@k, diversity, length, entropy, KL.
+
+Because every quantity is one number for each problem, its error, the paired difference between two models and the test of
+that difference are the same few functions for all of them (`posttrain.statistics`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from posttrain import statistics
+from posttrain.evals.records import Attempt, Record
+from posttrain.evals.scorer import TokenScorer, score_rollouts
+from posttrain.types import Measurement
+
+Better = Literal["higher", "lower"] | None
+"""Which way is good; None where that depends on what one is after."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One thing measured on every problem."""
+
+    name: str
+    title: str
+    better: Better
+    per_problem: tuple[float, ...]
+    """In the order of the problems; nan where a problem says nothing about it."""
+    measurement: Measurement
+    is_rate: bool
+    """Whether it lies between 0 and 1, and its intervals must too."""
+
+
+def rate(name: str, title: str, better: Better, values_P: Sequence[float] | np.ndarray, n_unscored: int = 0) -> Quantity:
+    """A quantity that lies between 0 and 1 on every problem."""
+    measurement = statistics.rate_over_problems(values_P, n_unscored=n_unscored)
+    return Quantity(name, title, better, tuple(map(float, values_P)), measurement, is_rate=True)
+
+
+def mean(name: str, title: str, better: Better, values_P: Sequence[float] | np.ndarray, unit: str) -> Quantity:
+    """A quantity without bounds."""
+    measurement = statistics.mean_over_problems(values_P, unit)
+    return Quantity(name, title, better, tuple(map(float, values_P)), measurement, is_rate=False)
+
+
+# ------------------------------------------------------------------------------------------------------ right and wrong
+
+
+def accuracy(records: Sequence[Record], name: str = "accuracy", title: str = "accuracy") -> Quantity:
+    """The mean score; 1 is right, 0 is wrong, what could not be scored is neither."""
+    return rate(name, title, "higher", [record.rate for record in records], _n_unscored(records))
+
+
+def pass_at_k(records: Sequence[Record], k: int) -> Quantity:
+    """The chance that at least one of k attempts is right; a problem with fewer than k scored attempts says nothing about it."""
+    values_P = statistics.pass_at_k([r.n_scored for r in records], [r.n_right for r in records], k)
+    return rate(f"pass@{k}", f"pass@{k}", "higher", values_P, _n_unscored(records))
+
+
+def budgets(samples: int) -> tuple[int, ...]:
+    """The k of pass@k: powers of two up to `samples`, and `samples` itself."""
+    return tuple(sorted({*(2**i for i in range(samples.bit_length())), samples}))
+
+
+def unscored_frac(records: Sequence[Record]) -> Quantity:
+    """The share of attempts that could not be judged."""
+    values_P = [(len(record.attempts) - record.n_scored) / len(record.attempts) for record in records]
+    return rate("unscored_frac", "could not be scored", "lower", values_P)
+
+
+# ---------------------------------------------------------------------------------------------------- what was written
+
+
+def truncated_frac(records: Sequence[Record]) -> Quantity:
+    """The share that ran into a budget, of the attempts that did not fail."""
+    return rate("truncated_frac", "ran into the limit", "lower", _mean_of(records, lambda a: a.rollout.outcome == "truncated"))
+
+
+def length_tokens(records: Sequence[Record]) -> Quantity:
+    """Sampled tokens in an attempt, all its turns together; nan for attempts without tokens of their own."""
+    values_P = _mean_of(records, lambda a: a.rollout.n_tokens if a.rollout.completions else math.nan)
+    return mean("length_tokens", "length", None, values_P, "tokens")
+
+
+def diversity(records: Sequence[Record], final_answer: Callable[[str], str]) -> Quantity:
+    """The chance that two attempts at a problem end in different answers; nan for fewer than two that did not fail."""
+    values_P = [statistics.disagreement([final_answer(a.rollout.text) for a in record.completed]) for record in records]
+    return rate("diversity", "two answers differ", None, values_P)
+
+
+def sampling_logprob(records: Sequence[Record]) -> Quantity:
+    """Log-probability per token of the model's own samples, under the distribution that they were drawn from."""
+    return _per_token(
+        "sampling_logprob",
+        "own log-prob",
+        records,
+        lambda attempt: [value for c in attempt.rollout.completions for value in c.sampling_logprobs],
+    )
+
+
+def entropy(records: Sequence[Record]) -> Quantity:
+    """Entropy of the model's choice of each token of its own samples, over the full vocabulary at temperature 1."""
+    return _per_token("entropy", "entropy", records, lambda attempt: attempt.entropies or ())
+
+
+# --------------------------------------------------------------------------------------------------------------- drift
+
+
+def kl(records: Sequence[Record], other: TokenScorer, name: str, title: str) -> tuple[Quantity, Quantity]:
+    """KL(own ‖ other) per completion and per token, from the model's own samples.
+
+    The sum over tokens of log p(own) - log p(other), called k1 (http://joschu.net/blog/kl-approx.html): unbiased for the
+    sequences as they were drawn, limits of length included. Needs samples drawn at temperature 1 from the full
+    vocabulary (`are_exact`). Rests on the attempts that the model's own scorer has read.
+    """
+    log_ratios = _log_ratios(records, other)
+    sums_P = [_mean([sum(attempt) for attempt in problem]) for problem in log_ratios]
+    tokens_P = [_mean([len(attempt) for attempt in problem]) for problem in log_ratios]
+    per_token_P = statistics.ratio_contributions(sums_P, tokens_P)
+    return (
+        mean(f"{name}_per_completion", f"{title} per completion", None, sums_P, "nats"),
+        mean(f"{name}_per_token", f"{title} per token", None, per_token_P, "nats"),
+    )
+
+
+def are_exact(records: Sequence[Record]) -> bool:
+    """Whether every completion is an exact draw from its model: temperature 1, nothing cut from the vocabulary."""
+    drawn_with = {c.sampling for r in records for a in r.attempts for c in a.rollout.completions}
+    return all(sampling.temperature == 1 and not sampling.truncates for sampling in drawn_with)
+
+
+def _log_ratios(records: Sequence[Record], other: TokenScorer) -> list[list[list[float]]]:
+    """For each problem, for each attempt that was read, for each token: log p(own) - log p(other)."""
+    read = [[attempt for attempt in record.completed if attempt.logprobs] for record in records]
+    others = iter(score_rollouts(other, [attempt.rollout for attempts in read for attempt in attempts]))
+    return [[_subtracted(attempt.logprobs, next(others)[0]) for attempt in attempts] for attempts in read]
+
+
+def _subtracted(own: Sequence[float] | None, other: Sequence[float]) -> list[float]:
+    return [a - b for a, b in zip(own or (), other, strict=True)]
+
+
+# --------------------------------------------------------------------------------------------------------------- parts
+
+
+def _n_unscored(records: Sequence[Record]) -> int:
+    return sum(len(record.attempts) - record.n_scored for record in records)
+
+
+def _mean_of(records: Sequence[Record], value: Callable[[Attempt], float]) -> np.ndarray:
+    return statistics.problem_means([[value(attempt) for attempt in record.completed] for record in records])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
+
+
+def _per_token(name: str, title: str, records: Sequence[Record], values: Callable[[Attempt], Sequence[float]]) -> Quantity:
+    """Total over tokens of all problems: a long attempt weighs more than a short one, as it holds more tokens."""
+    values_P = [[value for attempt in record.completed for value in values(attempt)] for record in records]
+    contributions_P = statistics.ratio_contributions([sum(v) for v in values_P], [len(v) for v in values_P])
+    return mean(f"{name}_per_token", f"{title} per token", None, contributions_P, "nats")

@@ -1,0 +1,88 @@
+"""Measurements as tables for a terminal, readable as plain text and at 100 columns."""
+
+from __future__ import annotations
+
+import math
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from posttrain.evals.compare import Comparison, Row
+from posttrain.evals.measure import Evaluation
+from posttrain.types import Measurement
+
+
+def table(comparison: Comparison) -> Table:
+    """Both models and what changed, with 95% intervals; a change whose interval leaves out 0 is coloured by its welcome."""
+    size = f"{comparison.n_problems} problems × {comparison.samples} attempts, 95% intervals"
+    found = _table(f"{comparison.task} ({comparison.split}): {size}", comparison.base.label, comparison.trained.label, "change")
+    notes: list[str] = []
+    for row in comparison.rows:
+        change = Text(_figure(row.difference, signed=row.base is not None), style=_style(row))
+        n = str(row.difference.n) if row.difference else ""
+        found.add_row(_named(row.title, row.difference, row.note, notes), _cell(row.base), _cell(row.trained), change, n)
+    return _captioned(found, notes)
+
+
+def evaluation_table(evaluation: Evaluation) -> Table:
+    """One model's measurements, with 95% intervals."""
+    title = f"{evaluation.task}: {len(evaluation.records)} problems × {evaluation.samples} attempts, 95% intervals"
+    found = _table(title, "value")
+    for quantity in evaluation.quantities:
+        measurement = quantity.measurement
+        found.add_row(_named(quantity.title, measurement, "", []), _cell(measurement), str(measurement.n))
+    return _captioned(found, list(evaluation.notes))
+
+
+def _table(title: str, *values: str) -> Table:
+    found = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, caption_justify="left")
+    found.add_column("", min_width=14)
+    for value in values:
+        found.add_column(Text(value), justify="right")
+    found.add_column("n", justify="right")
+    return found
+
+
+def _captioned(found: Table, notes: list[str]) -> Table:
+    found.caption = Text("\n".join(f"({i}) {note}" for i, note in enumerate(notes, 1)))
+    return found
+
+
+def _named(title: str, measurement: Measurement | None, note: str, notes: list[str]) -> Text:
+    """The title with its unit and the number of its note; equal notes share one."""
+    unit = measurement.unit if measurement and measurement.unit != "fraction" else ""
+    if note and note not in notes:
+        notes.append(note)
+    return Text(title + (f", {unit}" if unit else "") + (f" ({notes.index(note) + 1})" if note else ""))
+
+
+def _cell(measurement: Measurement | None) -> Text:
+    return Text(_figure(measurement))
+
+
+def _figure(measurement: Measurement | None, signed: bool = False) -> str:
+    """`23.1% [19.0 27.5]` for a share (points for its change), `5.35 ±0.08` otherwise, with at most two digits of the doubt."""
+    if measurement is None or math.isnan(measurement.value):
+        return "–"
+    share = measurement.unit == "fraction"
+    value, low, high = ((100 if share else 1) * number for number in (measurement.value, measurement.low, measurement.high))
+    decimals = min(_decimals((high - low) / 2), 1 if share else 3)
+    figure = f"{value:{'+' if signed else ''}z.{decimals}f}{'%' if share and not signed else ''}"
+    if math.isnan(low):
+        return figure
+    return f"{figure} [{low:z.{decimals}f} {high:z.{decimals}f}]" if share else f"{figure} ±{(high - low) / 2:.{decimals}f}"
+
+
+def _decimals(doubt: float) -> int:
+    """As many as show two digits of the doubt; many where there is none."""
+    return max(0, 1 - math.floor(math.log10(doubt))) if math.isfinite(doubt) and doubt > 0 else 9
+
+
+def _style(row: Row) -> str:
+    difference = row.difference
+    if difference is None or not (difference.low > 0 or difference.high < 0):
+        return ""
+    if row.better is None:
+        return "bold"
+    return "bold green" if (difference.low > 0) == (row.better == "higher") else "bold red"

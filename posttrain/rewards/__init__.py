@@ -1,0 +1,8 @@
+"""Judges of text and of rollouts. A reward is `async (Rollout) -> Score`; what it could not judge is nan, never 0.
+
+- `exact`       the same text after normalising, or the same last number
+- `math_equal`  the same mathematics, by `math-verify`
+- `format`      the right form, whatever it says
+- `weighted`    several rewards as one, the parts kept
+- `workers`     the killable processes in which every judge runs that could hang, crash or eat the memory
+"""

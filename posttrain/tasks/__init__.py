@@ -1,0 +1,67 @@
+"""What models are trained and tested on. A task owns its problems and the one judge of their answers.
+
+    task = load("arithmetic:levels=1+2+3")        task = load("gsm8k:path_train=train.jsonl,path_test=test.jsonl")
+    task = load("rg:chain_sum,min_terms=2")       task = load("math500:path=math500.jsonl")
+
+A new task is one file with `problems(split)`, `score(rollout)` and `solution(problem)`, and a line below.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from posttrain.tasks.arithmetic import Arithmetic
+from posttrain.tasks.gsm8k import GSM8K
+from posttrain.tasks.math500 import Math500
+from posttrain.tasks.options import defaults, parse_options, typed_options, unknown
+from posttrain.tasks.reasoning_gym import ReasoningGym
+from posttrain.types import Problem, Score, Task, UserError, answered
+
+TASKS: Mapping[str, type[Arithmetic | GSM8K | Math500]] = {"arithmetic": Arithmetic, "gsm8k": GSM8K, "math500": Math500}
+
+
+def load(spec: str) -> Task:
+    """The task that `NAME[:key=value,…]` or `rg:GENERATOR[,key=value,…]` describes.
+
+    Values take the type of the option's default; lists are written `1+2` or `[1, 2]`. A generator's own options stand
+    beside those of `ReasoningGym`. Raises `UserError` for a task, generator, option or value that does not exist, with
+    those that do. Reads no file yet; `rg:` starts a worker to ask what there is.
+    """
+    name, _, options = spec.strip().partition(":")
+    if name == "rg":
+        return _reasoning_gym(options)
+    if name not in TASKS:
+        raise UserError(unknown("task", name, [*TASKS, "rg:GENERATOR"]))
+    kind = TASKS[name]
+    return kind(**typed_options(name, parse_options(options), defaults(kind)))
+
+
+def _reasoning_gym(text: str) -> ReasoningGym:
+    generator, _, rest = text.partition(",")
+    if not generator or "=" in generator:
+        raise UserError(f"name a generator first: rg:chain_sum, for instance, not rg:{text}")
+    options = parse_options(rest)
+    own = {key: value for key, value in defaults(ReasoningGym).items() if key not in ("generator", "config")}
+    ours = typed_options(f"rg:{generator}", {key: value for key, value in options.items() if key in own}, own)
+    task = ReasoningGym(generator.strip(), {key: value for key, value in options.items() if key not in own}, **ours)
+    task.check()
+    return task
+
+
+async def check_gold(task: Task, problems: Sequence[Problem]) -> None:
+    """Try the judge on the gold answers before any model is tried on it.
+
+    Raises `UserError` if there is no problem, and if a `solution` scores anything but 1, "could not judge" included.
+    """
+    if not problems:
+        raise UserError(f"{task.name} has no problems")
+    scores = await asyncio.gather(*(task.score(answered(problem, task.solution(problem))) for problem in problems))
+    wrong = [(problem, score) for problem, score in zip(problems, scores, strict=True) if score.value != 1]
+    if wrong:
+        raise UserError(f"{task.name}: {len(wrong)} of {len(problems)} gold answers do not score 1; {_first(*wrong[0])}")
+
+
+def _first(problem: Problem, score: Score) -> str:
+    verdict = "could not be judged" if score.is_unscored else f"scored {score.value:g}"
+    return f"that of {problem.id} {verdict} ({score.explanation}): mend the problem or its judge"

@@ -1,0 +1,81 @@
+"""The loop around an algorithm's step: take up where it stopped, log, save, show."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from posttrain.policy.hf import Policy
+from posttrain.policy.optim import Optimizer
+from posttrain.runs.folder import RunFolder
+from posttrain.runs.mirrors import Mirror
+from posttrain.runs.progress import Bar
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step has to report."""
+
+    metrics: dict[str, float]
+    """The same in every repetition of the run."""
+    timings: dict[str, float]
+    """Seconds and speeds, which are not."""
+    rollouts: list[dict[str, Any]] = field(default_factory=list)
+    note: str = ""
+    """A few words beside the progress bar."""
+
+
+@dataclass
+class Trained:
+    """What changes from step to step, and so belongs in a checkpoint."""
+
+    policy: Policy
+    optimizer: Optimizer
+    position: int = 0
+    """How far the stream of problems or documents has been read."""
+
+    def restore(self, state: dict[str, Any], checkpoint: Path) -> None:
+        """As it was when the checkpoint was written; the policy's weights have been loaded already."""
+        self.optimizer.load_state_dict(torch.load(checkpoint / "trainer" / "optimizer.pt", weights_only=True))
+        self.policy.version, self.position = state["weight_version"], state["position"]
+        torch.set_rng_state(torch.tensor(state["torch_rng"], dtype=torch.uint8))
+
+    def save(self, folder: Path) -> None:
+        """Write model and optimizer into a checkpoint's folder."""
+        self.policy.save(folder)
+        torch.save(self.optimizer.state_dict(), folder / "trainer" / "optimizer.pt")
+
+    def state(self) -> dict[str, Any]:
+        """The rest, as JSON."""
+        return {"position": self.position, "weight_version": self.policy.version, "torch_rng": torch.get_rng_state().tolist()}
+
+
+async def run_steps(
+    run: RunFolder,
+    trained: Trained,
+    step: Callable[[], Awaitable[StepResult]],
+    first: int,
+    last: int,
+    checkpoint_every: int,
+    title: str,
+    mirrors: Sequence[Mirror] = (),
+) -> Path:
+    """Steps `first` to `last`, each logged before the next begins; a checkpoint every so many and at the end, whose path is returned."""
+    with Bar(title, last, first - 1) as bar:
+        for number in range(first, last + 1):
+            result = await step()
+            run.append("rollouts.jsonl", [{"step": number, **row} for row in result.rollouts])
+            run.append("timings.jsonl", [{"step": number, **result.timings}])
+            run.append("metrics.jsonl", [{"step": number, **result.metrics}])
+            for mirror in mirrors:
+                mirror.log(number, {**result.metrics, **result.timings})
+            if number % checkpoint_every == 0 or number == last:
+                run.checkpoint(number, trained.save, trained.state())
+            bar.advance(result.note)
+    for mirror in mirrors:
+        mirror.close()
+    return run.last_checkpoint()
