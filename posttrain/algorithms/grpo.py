@@ -283,7 +283,10 @@ def token_loss(logprobs: Tensor, old: Tensor, advantages: Tensor, sequence_ids: 
 
 
 def descend(policy: Policy, optimizer: Optimizer, tokens: Tokens, config: Config) -> dict[str, float]:
-    """One optimizer step over any number of packed rows."""
+    """One optimizer step over any number of packed rows; none, and no metrics, where no group has a signal: AdamW's momentum
+    would move the weights on a gradient of nothing."""
+    if not tokens.sequences:
+        return {}
     totals: dict[str, float] = {}
     for batch in pack(tokens.sequences, config.tokens_per_batch):
         at = batch.index
@@ -406,6 +409,9 @@ def _groups(everything: Round, chosen: Round, advantages_PG: Tensor) -> dict[str
 
 def _over_updates(seen: list[dict[str, float]]) -> dict[str, float]:
     """The mean over a round's updates; of the mismatch only the first, where the policy still is the sampler."""
+    seen = [row for row in seen if row]
+    if not seen:
+        return {}
     means = {name: sum(row[name] for row in seen) / len(seen) for name in seen[0]}
     return means | {"sampling/mismatch_nats_max": seen[0]["sampling/mismatch_nats_max"]}
 

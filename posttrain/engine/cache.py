@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 from posttrain.batching import LANE, bucket_length, round_up
-from posttrain.policy.attention import PackedAttention, Rules, attend_grid
+from posttrain.policy.attention import PackedAttention, Rules, attend_grid, mask
 
 
 @dataclass
@@ -72,7 +72,7 @@ class Cohort:
         keys[at], values[at] = k, v
         N, K, S, _, d = keys.shape
         grid = q.index_select(0, place.row_of_cell).view(N, S, K, -1, 1, d).permute(0, 2, 1, 3, 4, 5)
-        out = attend_grid(grid, *self.prefix[layer], keys, values, self.prefix_lengths, place.token_of_cell, rules)
+        out = attend_grid(grid, *self.prefix[layer], keys, values, place.mask(self, rules.sliding_window), rules)
         return out.permute(0, 2, 1, 3, 4, 5).reshape(N * S, -1, d).index_select(0, place.cell)
 
     def kept(self, groups: list[int], slots: list[list[int]]) -> Cohort:
@@ -112,6 +112,14 @@ class Place:
     """Long[N·S]: the completion in each cell; 0 where none lives."""
     token_of_cell: Tensor
     """Long[N, S]"""
+    masks: dict[int | None, Tensor] = field(default_factory=dict)
+    """By sliding window; made by the first layer that needs one, for all."""
+
+    def mask(self, cohort: Cohort, window: int | None) -> Tensor:
+        if window not in self.masks:
+            width = next(iter(cohort.prefix.values()))[0].shape[2]
+            self.masks[window] = mask(cohort.prefix_lengths, self.token_of_cell, 1, width, cohort.capacity, window)
+        return self.masks[window]
 
     @classmethod
     def of(cls, cohort: Cohort, spots: list[tuple[int, int]], tokens: list[int]) -> Place:

@@ -12,7 +12,7 @@ Explicit batched products beat `scaled_dot_product_attention` on a CPU, whose ba
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -62,14 +62,35 @@ class PackedAttention:
     """Attention within a packed row, without any cache."""
 
     layout: Layout
+    masks: dict[tuple, Tensor] = field(default_factory=dict)
+    """Made by the first layer that needs one, for all."""
 
     def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, rules: Rules) -> Tensor:
         layout = self.layout
         own_sizes, prefix_sizes = ([getattr(b, name) for b in layout.buckets] for name in ("n_slots", "n_prefix_slots"))
         own = [_IntoSlots.apply(x, layout.own_index, layout.slots).split(own_sizes) for x in (queries, keys, values)]
         prefix = [x.index_select(0, layout.prefix_index).split(prefix_sizes) for x in (keys, values)]
-        outs = [_attend_bucket(bucket, *parts, rules) for bucket, *parts in zip(layout.buckets, *own, *prefix, strict=True)]
+        outs = [self._bucket(bucket, *parts, rules) for bucket, *parts in zip(layout.buckets, *own, *prefix, strict=True)]
         return _OutOfSlots.apply(torch.cat(outs), layout.slots)
+
+
+    def _bucket(self, bucket: Bucket, q: Tensor, k: Tensor, v: Tensor, prefix_k: Tensor, prefix_v: Tensor, rules: Rules) -> Tensor:
+        """The outputs of a bucket's slots; everything is [slots, heads, d]."""
+        grid = (bucket.n_groups, bucket.n_segments, bucket.length)
+        q = q.unflatten(0, grid).unflatten(-2, (k.shape[1], -1)).permute(0, 3, 1, 4, 2, 5)  # N K S R L d
+        own_k, own_v = (x.unflatten(0, grid).permute(0, 3, 1, 2, 4) for x in (k, v))  # N K S L d
+        prefix = [x.unflatten(0, (bucket.n_groups, bucket.prefix_width)).transpose(1, 2) for x in (prefix_k, prefix_v)]  # N K P d
+        outs = []
+        for start in range(0, bucket.length, BLOCK):
+            stop = min(start + BLOCK, bucket.length)
+            key = (id(bucket), start, rules.sliding_window)
+            if key not in self.masks:
+                first = torch.full((bucket.n_groups, 1), start)
+                self.masks[key] = mask(bucket.prefix_lengths, first, stop - start, bucket.prefix_width, stop, rules.sliding_window)
+            args = (q[..., start:stop, :], *prefix, own_k[..., :stop, :], own_v[..., :stop, :], self.masks[key], rules)
+            outs.append(attend_grid(*args) if bucket.length <= BLOCK else checkpoint(attend_grid, *args, use_reentrant=False))
+        out = outs[0] if len(outs) == 1 else torch.cat(outs, -2)
+        return out.permute(0, 2, 4, 1, 3, 5).flatten(3, 4).flatten(0, 2)
 
 
 class _IntoSlots(torch.autograd.Function):
@@ -99,29 +120,11 @@ class _OutOfSlots(torch.autograd.Function):
         return grad.new_zeros(ctx.shape).index_copy_(0, ctx.saved_tensors[0], grad), None
 
 
-def _attend_bucket(bucket: Bucket, q: Tensor, k: Tensor, v: Tensor, prefix_k: Tensor, prefix_v: Tensor, rules: Rules) -> Tensor:
-    """The outputs of a bucket's slots; everything is [slots, heads, d]."""
-    grid = (bucket.n_groups, bucket.n_segments, bucket.length)
-    q = q.unflatten(0, grid).unflatten(-2, (k.shape[1], -1)).permute(0, 3, 1, 4, 2, 5)  # N K S R L d
-    own_k, own_v = (x.unflatten(0, grid).permute(0, 3, 1, 2, 4) for x in (k, v))  # N K S L d
-    prefix = [x.unflatten(0, (bucket.n_groups, bucket.prefix_width)).transpose(1, 2) for x in (prefix_k, prefix_v)]  # N K P d
-    outs = []
-    for start in range(0, bucket.length, BLOCK):
-        stop = min(start + BLOCK, bucket.length)
-        seen = (own_k[..., :stop, :], own_v[..., :stop, :])
-        args = (q[..., start:stop, :], *prefix, *seen, bucket.prefix_lengths, torch.tensor([[start]]), rules)
-        outs.append(attend_grid(*args) if bucket.length <= BLOCK else checkpoint(attend_grid, *args, use_reentrant=False))
-    out = outs[0] if len(outs) == 1 else torch.cat(outs, -2)
-    return out.permute(0, 2, 4, 1, 3, 5).flatten(3, 4).flatten(0, 2)
-
-
-def attend_grid(q: Tensor, prefix_k: Tensor, prefix_v: Tensor, own_k: Tensor, own_v: Tensor,
-                prefix_lengths: Tensor, first: Tensor, rules: Rules) -> Tensor:  # fmt: skip
-    """Attention of a grid of segments to their group's prefix and, causally, to their own keys.
+def attend_grid(q: Tensor, prefix_k: Tensor, prefix_v: Tensor, own_k: Tensor, own_v: Tensor, hidden: Tensor, rules: Rules) -> Tensor:
+    """Attention of a grid of segments to their group's prefix and to their own keys, where `hidden` (from `mask`) is 0.
 
     Axes: N groups, S segments in each, K key heads, R query heads to each, L queries, P prefix keys, C own keys, d.
-    q [N K S R L d], prefix [N K P d], own [N K S C d], prefix_lengths [N]; `first` (broadcast to [N S]) is the place
-    among its segment's tokens of the first query. Returns [N K S R L d].
+    q [N K S R L d], prefix [N K P d], own [N K S C d], hidden [N 1 S 1 L P+C]. Returns [N K S R L d].
     """
     N, K, S, R, L, d = q.shape
     P, C = prefix_k.shape[2], own_k.shape[3]
@@ -130,37 +133,45 @@ def attend_grid(q: Tensor, prefix_k: Tensor, prefix_v: Tensor, own_k: Tensor, ow
     if P:
         on_prefix = q.view(N * K, S * R * L, d) @ prefix_k.reshape(N * K, P, d).mT
         scores = torch.cat([on_prefix.view(N, K, S, R, L, P), scores], -1)
-    probs = _softmax(scores, _visible(prefix_lengths, first, L, P, C, rules.sliding_window), rules)
+    probs = _softmax(scores, hidden, rules).to(own_v.dtype)
     out = (probs[..., P:].reshape(N * K * S, R * L, C) @ own_v.reshape(N * K * S, C, d)).view(N, K, S, R, L, d)
     if P:
         out = out + (probs[..., :P].reshape(N * K, S * R * L, P) @ prefix_v.reshape(N * K, P, d)).view(N, K, S, R, L, d)
     return out
 
 
-def _visible(prefix_lengths: Tensor, first: Tensor, L: int, P: int, C: int, window: int | None) -> Tensor:
-    """Bool[N, 1, S, 1, L, P + C]: which keys each query may see. Own slots behind a query's own place are in the future."""
-    place = first[:, :, None, None] + torch.arange(L)[:, None]  # N S L 1, among the segment's own tokens
-    own = torch.arange(C) - place
-    seen = own <= 0
+HIDDEN = -1e30
+"""Added to a score that must not count: its exponential is an exact 0, and a row of nothing else (padding) stays finite."""
+
+
+def mask(prefix_lengths: Tensor, first: Tensor, L: int, P: int, C: int, window: int | None) -> Tensor:
+    """Float32[N, 1, S, 1, L, P + C]: 0 for the keys that a query sees, `HIDDEN` for the others.
+
+    `first` [N, S] (or [N, 1]) is the place of the first of L queries among its segment's own tokens: own keys behind a
+    query's place are its future. A window counts back over own tokens and then over the prefix.
+    """
+    place = first[:, :, None, None] + torch.arange(L)[:, None]  # N S L 1
+    back = place - torch.arange(C)
+    seen = back >= 0
     if window is not None:
-        seen &= own > -window
+        seen &= back < window
     if P:
         at = torch.arange(P)
-        prefix = (at < prefix_lengths[:, None])[:, None, None, :].expand(-1, seen.shape[1], L, -1)
+        length = prefix_lengths[:, None, None, None]
+        on_prefix = (at < length).expand(-1, *seen.shape[1:3], -1)
         if window is not None:
-            prefix = prefix & (at - prefix_lengths[:, None, None, None] - place > -window)
-        seen = torch.cat([prefix, seen.expand(len(prefix), -1, -1, -1)], -1)
-    return seen[:, None, :, None]
+            on_prefix = on_prefix & (length + place - at < window)
+        seen = torch.cat([on_prefix, seen], -1)
+    return torch.zeros(seen.shape).masked_fill_(~seen, HIDDEN)[:, None, :, None]
 
 
-def _softmax(scores: Tensor, visible: Tensor, rules: Rules) -> Tensor:
-    """Softmax over visible keys, in fp32; a query that sees nothing (padding) gets finite numbers that nobody reads."""
+def _softmax(scores: Tensor, hidden: Tensor, rules: Rules) -> Tensor:
+    """Softmax over the keys that are seen, in fp32."""
     scores = scores.float()
     if rules.softcap is not None:
         scores = rules.softcap * torch.tanh(scores / rules.softcap)
-    scores = scores.masked_fill(~visible, torch.finfo(torch.float32).min)
-    dtype = scores.dtype
+    scores = scores + hidden
     if rules.sinks is None:
-        return torch.softmax(scores, -1).to(dtype)
+        return torch.softmax(scores, -1)
     sink = rules.sinks.float().view(1, scores.shape[1], 1, scores.shape[3], 1, 1).expand(*scores.shape[:-1], 1)
     return torch.softmax(torch.cat([scores, sink], -1), -1)[..., :-1]
