@@ -53,6 +53,8 @@ def run(argv: list[str]) -> int:
         return _say(f"interrupted; go on with: {again}" if argv[:1] == ["train"] else "interrupted", INTERRUPTED)
     except BrokenPipeError:
         return FAILED
+    except SystemExit as end:  # tyro's: 0 after --help, 2 after a flag that it does not know
+        return end.code
 
 
 def _say(text: str, code: int) -> int:
@@ -80,7 +82,7 @@ def _dispatch(argv: list[str]) -> int:
 
 
 def _parse(kind: type, name: str, argv: list[str], default: Any = None, description: str | None = None) -> Any:
-    """The arguments of one command, as its dataclass. Bad flags end the program with code 2, as `--help` does with 0."""
+    """The arguments of one command, as its dataclass. Raises SystemExit, with code 2 for bad flags and 0 after `--help`."""
     import tyro
 
     return tyro.cli(
@@ -171,6 +173,8 @@ def _from_json(kind: type, path: Path) -> Any:
 def _filled(config: Any, found: dict[str, Any], path: Path) -> Any:
     from posttrain.types import UserError
 
+    if not isinstance(found, dict):
+        raise UserError(f"'{path}' holds no settings: --config takes a JSON object such as a run's config.json")
     known = {f.name: getattr(config, f.name) for f in fields(config)}
     stray = sorted(set(found) - set(known) - {"algorithm"})
     if stray:
@@ -180,9 +184,13 @@ def _filled(config: Any, found: dict[str, Any], path: Path) -> Any:
         old, new = known[name], found[name]
         if is_dataclass(old):
             return _filled(old, new, path)
-        if isinstance(old, Path):
-            return Path(new)
-        return float(new) if isinstance(old, float) else new
+        try:
+            typed = type(old)(new) if isinstance(old, float | Path | tuple) else new
+        except (TypeError, ValueError):
+            typed = None
+        if type(typed) is not type(old):
+            raise UserError(f"'{path}': {name} cannot be {new!r}, it must be like {old!r}")
+        return typed
 
     return replace(config, **{name: value(name) for name in known if name in found})
 
@@ -259,7 +267,7 @@ class MeasureArgs:
     """What `eval` and `compare` have in common."""
 
     task: str = "arithmetic"
-    """NAME[:key=value,…], for example arithmetic:level=2, rg:chain_sum, gsm8k:path=FILE."""
+    """NAME[:key=value,…], for example arithmetic:levels=2, rg:chain_sum, gsm8k:path=FILE."""
     split: Literal["train", "test"] = "test"
     """Which of the task's problems."""
     problems: int = 64
@@ -297,7 +305,7 @@ class CompareArgs(MeasureArgs):
     trained: Annotated[str, _positional()] = ""
     """The model after."""
     untouched_task: str = ""
-    """A task that was not trained on: accuracy lost there is the alignment tax."""
+    """A task that was not trained on, such as facts: accuracy lost there is the alignment tax."""
 
 
 async def evaluate(args: EvalArgs) -> int:
@@ -329,7 +337,7 @@ async def compare(args: CompareArgs) -> int:
     from posttrain.evals.report import write_report
     from posttrain.evals.table import table
     from posttrain.policy.models import resolve
-    from posttrain.runs.folder import write_atomically
+    from posttrain.runs.folder import disk_errors, write_atomically
     from posttrain.runs.history import training_history
     from posttrain.tasks import load
     from posttrain.types import UserError
@@ -344,16 +352,18 @@ async def compare(args: CompareArgs) -> int:
     for name in (args.base, args.trained):
         policy, agent = _subject(name, args)
         subjects.append(Subject(name, str(resolve(name)), agent, policy, policy.renderer.encode, policy.renderer.decode))
+    history = training_history(Path(args.trained), policy.renderer)  # a damaged log is found before the work, not after
     with _bar("compare", n) as bar:
         comparison = await measure_both(
             *subjects, task, problems, args.samples, args.seed, split=args.split, untouched_task=untouched, on_attempt=lambda _: bar.advance()
         )
-    comparison = replace(comparison, training=training_history(Path(args.trained), policy.renderer))
+    comparison = replace(comparison, training=history)
     found = comparison.to_json()
     if args.out is not None:
         _folder(args.out)
         write_atomically(args.out / "comparison.json", json.dumps(found, indent=1))
-        write_report(found, args.out / "report.html")
+        with disk_errors(args.out):
+            write_report(found, args.out / "report.html")
     if args.json:
         print(json.dumps(found))
     else:

@@ -11,16 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from posttrain.types import Message, UserError
 
 PLAIN_TEMPLATE = (
-    "{% for m in messages %}{{ m['role'] | capitalize + ': ' + m['content'] }}"
+    "{% for m in messages %}{{ m['role'] | capitalize + ':' }}{% if m['content'][:1] | trim %}{{ ' ' }}{% endif %}{{ m['content'] }}"
     "{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
 )
-"""For models that bring no chat template (base models): `User: …`, a blank line, `Assistant:`."""
+"""For models that bring no chat template (base models): `User: …`, a blank line, `Assistant:`. The blank after the colon is
+the model's to write, and is not written twice where it has."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,16 @@ class Renderer:
 
     @cached_property
     def template(self) -> str:
-        return self.tokenizer.chat_template or PLAIN_TEMPLATE
+        """The tokenizer's own; else the plain one, behind the token that opens every text of this tokenizer, if one does."""
+        if self.tokenizer.chat_template:
+            return self.tokenizer.get_chat_template()
+        opened = self.tokenizer.encode("")[:1] == [self.tokenizer.bos_token_id]
+        return "{{ bos_token }}" * opened + PLAIN_TEMPLATE
+
+    @cached_property
+    def vocab_size(self) -> int:
+        """One more than the largest token id; a model may have rows of padding behind it."""
+        return max(self.tokenizer.get_vocab().values()) + 1
 
     @cached_property
     def stop_token_ids(self) -> tuple[int, ...]:
@@ -72,7 +83,7 @@ class Renderer:
         for i, message in enumerate(messages):
             whole = tuple(self._encode(messages[: i + 1]))
             is_assistant = message.role == "assistant"
-            start = self.prompt(messages[:i]) if is_assistant and i else done
+            start = tuple(self._encode(messages[:i], generation=True)) if is_assistant else done
             if whole[: len(start)] != start or start[: len(done)] != done:
                 raise UserError(
                     f"this chat template rewrites earlier turns when message {i + 1} is added, so its tokens cannot be"
@@ -104,7 +115,10 @@ class Renderer:
     def _encode(self, messages: Sequence[Message], generation: bool = False) -> list[int]:
         """One pass through the template, one through the tokenizer, and no special token but the template's own."""
         turns = [{"role": m.role, "content": m.content} for m in messages]
-        text = self.tokenizer.apply_chat_template(
-            turns, chat_template=self.template, add_generation_prompt=generation, tokenize=False
-        )
+        try:
+            text = self.tokenizer.apply_chat_template(
+                turns, chat_template=self.template, add_generation_prompt=generation, tokenize=False
+            )
+        except TemplateError as error:
+            raise UserError(f"this model's chat template refuses the conversation ({error}): change its roles or their order") from error
         return self.tokenizer.encode(text, add_special_tokens=False)

@@ -66,7 +66,7 @@ class Config:
     model: str = "smollm2"
     """smollm2, tiny, a folder, a run's folder, a .gguf file or a hub id."""
     task: str = "arithmetic"
-    """What to learn: NAME[:key=value,…], for example arithmetic:level=2, rg:chain_sum, gsm8k:path=FILE."""
+    """What to learn: NAME[:key=value,…], for example arithmetic:levels=2, rg:chain_sum, gsm8k:path=FILE."""
     out: Path = Path("runs/grpo")
     """The run's folder; the same command again goes on where it stopped."""
     steps: int = 60
@@ -128,11 +128,14 @@ class Config:
     def __post_init__(self) -> None:
         if self.group_size < 2:
             raise UserError("--group-size must be at least 2: an attempt is compared with its siblings")
-        if self.temperature <= 0:
+        if not self.temperature > 0:
             raise UserError("--temperature must be above 0: learning needs attempts that differ")
         for name in ("steps", "problems_per_step", "max_tokens", "updates", "epochs", "tokens_per_batch", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} must be at least 1")
+        for name in ("clip_low", "clip_high", "kl_coef", "extra_rounds", "lora_rank"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"--{name.replace('_', '-')} must be at least 0")
         if self.updates > self.problems_per_step:
             raise UserError("--updates cannot exceed --problems-per-step: each update needs a problem")
         if self.advantage == "max_rl" and self.kl_coef and self.kl_in == "reward":
@@ -243,12 +246,12 @@ class Tokens:
 
     @classmethod
     def of(cls, round: Round, advantages_PG: Tensor, reference: Reference | None, config: Config) -> Tokens:
-        """Spread each attempt's advantage and weight over its tokens; leave out groups that cannot contribute."""
+        """Spread each attempt's advantage and weight over its tokens; leave out what is unscored or cannot contribute."""
         stretches = [rollout_sequences(rollout) for rollout in round.rollouts]
         lengths = [sum(s.n_predicted for s in parts) for parts in stretches]
         weights = token_weights(lengths, config.reduction, config.max_tokens if config.reduction == "constant" else None)
-        live_P = has_signal(advantages_PG) | (not can_drop(config))
-        live = [i for i in range(len(stretches)) if live_P[i // advantages_PG.shape[1]]]
+        live_P1 = has_signal(advantages_PG)[:, None] | (not can_drop(config))
+        live = (live_P1 & rewards(round, None, config).isfinite()).flatten().nonzero()[:, 0].tolist()
         sequences = [s for i in live for s in stretches[i]]
         sizes = torch.tensor([s.n_predicted for s in sequences], dtype=torch.long)
         repeats = torch.tensor([lengths[i] for i in live], dtype=torch.long)
@@ -347,21 +350,24 @@ class Learner:
 async def step(learner: Learner) -> StepResult:
     """Attempt, score, centre, descend."""
     config, trained, started = learner.config, learner.trained, time.perf_counter()
-    everything, chosen = await _attempts(learner)
+    everything, rows = await _attempts(learner)
     sampled_s = time.perf_counter() - started
 
+    chosen = everything.only(rows)
     reference = Reference.of(chosen, learner)
     ref_gap_PG = reference.gap(chosen) if reference else None
     advantages_PG = ADVANTAGES[config.advantage](rewards(chosen, ref_gap_PG, config))
     seen: list[dict[str, float]] = []
     for _ in range(config.epochs):
         for part in range(config.updates):
-            rows = list(range(part, len(chosen.problems_P), config.updates))
-            tokens = Tokens.of(chosen.only(rows), advantages_PG[rows], reference.only(rows) if reference else None, config)
+            dealt = list(range(part, len(rows), config.updates))
+            tokens = Tokens.of(chosen.only(dealt), advantages_PG[dealt], reference.only(dealt) if reference else None, config)
             seen.append(descend(trained.policy, trained.optimizer, tokens, config))
 
     total_s = time.perf_counter() - started
-    metrics = summary(everything) | _groups(everything, chosen, advantages_PG) | _over_updates(seen)
+    learned_PG = torch.zeros(len(everything.problems_P), config.group_size, dtype=torch.float64)
+    learned_PG[rows] = advantages_PG
+    metrics = summary(everything) | _groups(everything, learned_PG) | _over_updates(seen)
     metrics["policy/skipped_updates"] = trained.optimizer.n_skipped
     if ref_gap_PG is not None:
         metrics["policy/kl_ref_nats"] = ref_gap_PG.mean().item()
@@ -369,26 +375,26 @@ async def step(learner: Learner) -> StepResult:
         "time/step_s": total_s, "time/sample_s": sampled_s, "time/train_s": total_s - sampled_s,
         "time/sampled_tokens_per_s": everything.n_tokens / sampled_s, "time/tokens_per_s": everything.n_tokens / total_s,
     }  # fmt: skip
-    return StepResult(metrics, timings, rollout_rows(chosen, advantages_PG), _note(metrics, timings))
+    return StepResult(metrics, timings, rollout_rows(everything, learned_PG), _note(metrics, timings))
 
 
-async def _attempts(learner: Learner) -> tuple[Round, Round]:
-    """Everything attempted, and what is learned from: with `extra_rounds`, dead groups are replaced as far as can be."""
+async def _attempts(learner: Learner) -> tuple[Round, list[int]]:
+    """Everything attempted, and the rows to learn from: with `extra_rounds`, dead groups are replaced as far as can be."""
     config, trained = learner.config, learner.trained
     stream = ProblemStream(learner.problems, config.seed, trained.position)
 
     async def more() -> Round:
         return await attempt(learner.agent, learner.task, *stream.take(config.problems_per_step), config.group_size)
 
-    everything = chosen = await more()
+    everything = await more()
     for _ in range(config.extra_rounds):
         if len(_live_rows(everything, config)) >= config.problems_per_step:
             break
         everything = everything + await more()
-    if config.extra_rounds:
-        chosen = everything.only((_live_rows(everything, config) or [0])[: config.problems_per_step])
     trained.position = stream.position
-    return everything, chosen
+    if not config.extra_rounds:
+        return everything, list(range(config.problems_per_step))
+    return everything, (_live_rows(everything, config) or [0])[: config.problems_per_step]
 
 
 def _live_rows(round: Round, config: Config) -> list[int]:
@@ -396,14 +402,13 @@ def _live_rows(round: Round, config: Config) -> list[int]:
     return has_signal(group_mean(rewards(round, None, config))).nonzero()[:, 0].tolist()
 
 
-def _groups(everything: Round, chosen: Round, advantages_PG: Tensor) -> dict[str, float]:
-    """The account of groups that taught nothing."""
-    live_P = has_signal(advantages_PG).tolist()
-    spent = sum(r.n_tokens for group, live in zip(chosen.rollouts_PG, live_P, strict=True) if not live for r in group)
-    replaced = everything.n_tokens - chosen.n_tokens
+def _groups(everything: Round, learned_PG: Tensor) -> dict[str, float]:
+    """The account of what was attempted and what was learned from; groups beyond those needed count as discarded too."""
+    live_P = has_signal(learned_PG).tolist()
+    discarded = sum(r.n_tokens for group, live in zip(everything.rollouts_PG, live_P, strict=True) if not live for r in group)
     return {
-        "groups/live_frac": sum(live_P) / len(live_P), "groups/attempted": len(everything.problems_P), "groups/used": len(live_P),
-        "groups/without_signal_tokens": spent + replaced,
+        "groups/live_frac": sum(live_P) / len(live_P), "groups/attempted": len(live_P), "groups/used": sum(live_P),
+        "groups/discarded_tokens": discarded,
     }  # fmt: skip
 
 

@@ -82,6 +82,8 @@ class LocalEngine:
     """Tokens sampled so far."""
     _waiting: deque[Request] = field(default_factory=deque)
     _groups: list[Group] = field(default_factory=list)
+    _open: set[Request] = field(default_factory=set)
+    """Whoever has not been answered, wherever in the works a request may be."""
     _pump: asyncio.Task | None = None
 
     async def sample(self, prompt_token_ids: Sequence[int], n: int, sampling: Sampling, stop_token_ids: Sequence[int] = ()) -> list[Completion]:
@@ -100,9 +102,13 @@ class LocalEngine:
             raise UserError("sampling needs n and max_tokens of at least 1, and a temperature of at least 0")
         request = Request(prompt, n, sampling, frozenset(stop_token_ids), min(sampling.max_tokens, room), asyncio.get_running_loop().create_future())
         self._waiting.append(request)
+        self._open.add(request)
         if self._pump is None or self._pump.done():
             self._pump = asyncio.create_task(self._run())
-        return await request.done
+        try:
+            return await request.done
+        finally:
+            self._open.discard(request)
 
     async def _run(self) -> None:
         """Step until nobody waits. Control goes back to the callers between steps, so that new ones can join."""
@@ -120,10 +126,9 @@ class LocalEngine:
 
     def _fail(self, error: BaseException) -> None:
         """Whoever waits is told, and the engine can be used again."""
-        requests = {*self._waiting, *(w.request for g in self._groups for w in g.writers)}
         self._waiting.clear()
         self._groups.clear()
-        for request in requests:
+        for request in self._open:
             if not request.done.done():
                 request.done.set_exception(error if isinstance(error, Exception) else asyncio.CancelledError())
 
@@ -188,7 +193,7 @@ class LocalEngine:
         writers = [w for g in groups for w in g.writers]
         tokens, logprobs = choose(logits, writers)
         self.n_tokens += len(writers)
-        ended = [w.add(t, p) for w, t, p in zip(writers, tokens, logprobs, strict=True)]
+        ended = [w.add(t, p) or w.request.done.cancelled() for w, t, p in zip(writers, tokens, logprobs, strict=True)]
         for writer in (w for w, end in zip(writers, ended, strict=True) if end):
             self._finish(writer)
         start = 0

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from posttrain.batching import Batch, TokenSequence, pack
 from posttrain.policy import attention
-from posttrain.policy.attention import Attend, PackedAttention
+from posttrain.policy.attention import Attend, PackedAttention, Rules
 from posttrain.policy.head import Head
 from posttrain.policy.lora import LoraConfig, add_lora
 from posttrain.policy.models import resolve
@@ -66,7 +66,7 @@ class Policy:
     def head(self) -> Head:
         config = self.base.config.get_text_config()
         layer = self.base.get_output_embeddings()
-        size = min(len(self.renderer.tokenizer), len(layer.weight))
+        size = min(self.renderer.vocab_size, len(layer.weight))
         scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
         return Head(layer.weight, getattr(layer, "bias", None), size, scale, getattr(config, "final_logit_softcapping", None))
 
@@ -152,38 +152,86 @@ def _load(folder: Path, dtype: torch.dtype, name: str):
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    missing: list[str] = []
     try:
         if (folder / "adapter_config.json").is_file():
             from peft import AutoPeftModelForCausalLM
 
             model = AutoPeftModelForCausalLM.from_pretrained(folder, dtype=dtype, is_trainable=True)
         else:
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-        return model, AutoTokenizer.from_pretrained(folder)
+            model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+            missing = sorted(info["missing_keys"])
+        tokenizer = AutoTokenizer.from_pretrained(folder)
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"the model '{name}' cannot be loaded ({reason}); its files are damaged or of an unknown kind") from error
+    if missing:  # transformers would go on with random numbers in their place
+        raise UserError(f"the model '{name}' lacks {len(missing)} of its weights ({missing[0]}, …): the checkpoint is incomplete, take another one")
+    return model, tokenizer
 
 
 @torch.no_grad()
 def _check_forward(policy: Policy) -> None:
-    """Our forward must give the log-probs that transformers' own gives: an architecture that ignores our attention, or
-    does something to its logits that `Head` does not know, is refused here and not found out later."""
-    ids = torch.arange(1, 13) % policy.base.config.get_text_config().vocab_size
-    sequence = TokenSequence(tuple(ids[:1].tolist()), tuple(ids[1:].tolist()))
-    tolerance = 1e-3 if policy.dtype == torch.float32 else 0.5
+    """Texts in one row must each get the log-probs that transformers' own forward gives it alone: an architecture that passes
+    our attention by, mixes tokens elsewhere too, or does something to its logits that `Head` does not know, is refused
+    here and not found out later."""
+    name = type(policy.base).__name__
     try:
-        ours = policy.score([sequence])[0]
-        policy.base.set_attn_implementation("eager")
-        logits = policy.base(input_ids=ids[None], use_cache=False).logits[0, :-1, : policy.head.vocab_size]
-        theirs = logits.float().log_softmax(-1).gather(1, ids[1:, None])[:, 0]
-        gap = (ours - theirs).abs().max().item()
+        _check_layers(policy)
+        gap = _gap_to_eager(policy)
     except (TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
-        raise UserError(f"the architecture {type(policy.base).__name__} does not work with posttrain's attention ({error})") from error
+        raise UserError(f"the architecture {name} does not work with posttrain's attention ({error})") from error
     finally:
         policy.base.set_attn_implementation(attention.NAME)
-    if not gap < tolerance:
+    if not gap < (1e-3 if policy.dtype == torch.float32 else 0.5):
         raise UserError(
-            f"the architecture {type(policy.base).__name__} computes log-probs in a way that posttrain does not know"
+            f"the architecture {name} computes log-probs in a way that posttrain does not know"
             f" (they differ by {gap:.2g} nats from transformers' own); it is not supported"
         )
+
+
+@dataclass(frozen=True)
+class _Witness:
+    """`PackedAttention` that notes who called it, and with which rules."""
+
+    packed: PackedAttention
+    calls: list[tuple[int, Rules]]
+
+    def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, rules: Rules) -> Tensor:
+        self.calls.append((layer, rules))
+        return self.packed(layer, queries, keys, values, rules)
+
+
+def _check_layers(policy: Policy) -> None:
+    """Every layer must attend once, through us, and tell us of its window: a short text would not show that it has one."""
+    config, name = policy.base.config.get_text_config(), type(policy.base).__name__
+    batch = pack(_probes(policy), SCORING_TOKENS)[0]
+    witness = _Witness(PackedAttention(batch.layout), [])
+    policy.hidden(batch.token_ids, batch.position_ids, witness)
+    if [layer for layer, _ in witness.calls] != list(range(config.num_hidden_layers)):
+        raise UserError(f"the architecture {name} is not supported: posttrain needs every layer to attend once, and nothing else to mix tokens")
+    default = "sliding_attention" if getattr(config, "sliding_window", None) else "full_attention"
+    kinds = getattr(config, "layer_types", None) or [default] * config.num_hidden_layers
+    for layer, rules in witness.calls:
+        if kinds[layer] in ("sliding_attention", "chunked_attention") and rules.sliding_window is None:
+            raise UserError(f"the architecture {name} is not supported: its layer {layer} sees part of a text ({kinds[layer]}) and does not say which")
+
+
+def _gap_to_eager(policy: Policy) -> float:
+    """The largest difference in nats between log-probs of texts in one row and of each text alone in transformers' own forward."""
+    sequences, size = _probes(policy), policy.head.vocab_size
+    ours = policy.score(sequences)[0]
+    policy.base.set_attn_implementation("eager")
+    theirs = []
+    for sequence in sequences:
+        ids = torch.tensor([sequence.prompt + sequence.tokens])
+        logits = policy.base(input_ids=ids, use_cache=False).logits[0, len(sequence.prompt) - 1 : -1, :size]
+        theirs.append(logits.float().log_softmax(-1).gather(1, torch.tensor(sequence.tokens)[:, None])[:, 0])
+    return (ours - torch.cat(theirs)).abs().max().item()
+
+
+def _probes(policy: Policy) -> list[TokenSequence]:
+    """A few short texts: two that share a prompt, and one that does not."""
+    ids = [i % policy.head.vocab_size for i in range(1, 32)]
+    cut = lambda start, stop: tuple(ids[start:stop])  # noqa: E731
+    return [TokenSequence(cut(0, 4), cut(4, 12)), TokenSequence(cut(0, 4), cut(12, 18)), TokenSequence(cut(18, 20), cut(20, 31))]

@@ -35,14 +35,23 @@ def resolve(model: str) -> Path:
         return _smollm2()
     if model == "tiny":
         return _kept("tiny-1", _make_tiny)
-    path = Path(model).expanduser()
-    if path.is_file():
+    path = _existing(model)
+    if path and path.is_file():
         return _from_gguf(path)
-    if path.is_dir():
+    if path and path.is_dir():
         return _checked(last_checkpoint(path) or path)
     if model.startswith((".", "/", "~")) or model.count("/") != 1:
         raise UserError(f"there is no model '{model}': give smollm2, tiny, a folder, a .gguf file or a hub id like owner/name")
     return _from_hub(model)
+
+
+def _existing(model: str) -> Path | None:
+    """The path of this name, if there is one; None too for what cannot be the name of a file."""
+    try:
+        path = Path(model).expanduser()
+        return path if path.exists() else None
+    except (OSError, ValueError, RuntimeError):
+        return None
 
 
 def last_checkpoint(run: Path) -> Path | None:
@@ -59,10 +68,10 @@ def _checked(folder: Path) -> Path:
     if not config.is_file():
         raise UserError(f"'{folder}' is no model: it has neither config.json nor adapter_config.json nor a finished checkpoint")
     try:
-        is_model = "model_type" in json.loads(config.read_text())
+        settings = json.loads(config.read_text())
     except ValueError:
         raise UserError(f"'{config}' is not valid JSON: the model folder is damaged, take another copy") from None
-    if not is_model:
+    if not isinstance(settings, dict) or "model_type" not in settings:
         raise UserError(f"'{folder}' is no model: config.json names no model_type (a run without a finished checkpoint?)")
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
         raise UserError(f"'{folder}' holds no weights (*.safetensors): the checkpoint is incomplete, take another one")

@@ -55,7 +55,13 @@ class Optimizer:
         self.n_skipped = 0
 
     def step(self) -> float:
-        """One update; returns the gradient's norm before it was cut. A norm that is not finite updates nothing and is counted."""
+        """One update; returns the gradient's norm before it was cut. A norm that is not finite updates nothing and is counted.
+
+        What got no gradient since the last step has a gradient of 0: the running means decay all the same.
+        """
+        for master in self.masters:
+            if master.grad is None:
+                master.grad = torch.zeros_like(master)
         norm = nn.utils.clip_grad_norm_(self.masters, self.config.max_grad_norm).item()
         self.n_steps += 1
         if torch.isfinite(torch.tensor(norm)):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from posttrain.renderer import Renderer
-from posttrain.runs.folder import RunFolder
+from posttrain.runs.folder import RunFolder, read_object
 
 SHOWN_STEPS = 4
 """Steps whose attempts the report shows: the first, the last, and some between."""
@@ -18,9 +17,9 @@ SHOWN_PROBLEMS = 2
 def training_history(path: Path, renderer: Renderer) -> dict[str, Any] | None:
     """Configuration, metrics of every step and some attempts of a run; None where `path` is no run's folder."""
     run = RunFolder(path)
-    if not (path / "metrics.jsonl").is_file():
+    if not all((path / name).is_file() for name in ("config.json", "metrics.jsonl")):
         return None
-    config = json.loads((path / "config.json").read_text())
+    config = read_object(path / "config.json")
     timings = {row["step"]: row for row in run.rows("timings.jsonl")}
     metrics = [row | timings.get(row["step"], {}) for row in run.rows("metrics.jsonl")]
     return {

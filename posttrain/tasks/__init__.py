@@ -12,13 +12,14 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from posttrain.tasks.arithmetic import Arithmetic
+from posttrain.tasks.facts import Facts
 from posttrain.tasks.gsm8k import GSM8K
 from posttrain.tasks.math500 import Math500
 from posttrain.tasks.options import defaults, parse_options, typed_options, unknown
 from posttrain.tasks.reasoning_gym import ReasoningGym
 from posttrain.types import Problem, Score, Task, UserError, answered
 
-TASKS: Mapping[str, type[Arithmetic | GSM8K | Math500]] = {"arithmetic": Arithmetic, "gsm8k": GSM8K, "math500": Math500}
+TASKS: Mapping[str, type[Arithmetic | Facts | GSM8K | Math500]] = {"arithmetic": Arithmetic, "facts": Facts, "gsm8k": GSM8K, "math500": Math500}
 
 
 def load(spec: str) -> Task:

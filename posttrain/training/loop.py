@@ -14,6 +14,7 @@ from posttrain.policy.optim import Optimizer
 from posttrain.runs.folder import RunFolder
 from posttrain.runs.mirrors import Mirror
 from posttrain.runs.progress import Bar
+from posttrain.types import UserError
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,18 @@ class Trained:
 
     def restore(self, state: dict[str, Any], checkpoint: Path) -> None:
         """As it was when the checkpoint was written; the policy's weights have been loaded already."""
-        self.optimizer.load_state_dict(torch.load(checkpoint / "trainer" / "optimizer.pt", weights_only=True))
+        try:
+            self.optimizer.load_state_dict(torch.load(checkpoint / "trainer" / "optimizer.pt", weights_only=True))
+        except Exception as error:  # torch, pickle and zip each raise their own for a damaged file
+            raise UserError(f"'{checkpoint}' is damaged (the optimizer's state cannot be read): give another --out") from error
         self.policy.version, self.position = state["weight_version"], state["position"]
         torch.set_rng_state(torch.tensor(state["torch_rng"], dtype=torch.uint8))
 
     def save(self, folder: Path) -> None:
         """Write model and optimizer into a checkpoint's folder."""
         self.policy.save(folder)
-        torch.save(self.optimizer.state_dict(), folder / "trainer" / "optimizer.pt")
+        with (folder / "trainer" / "optimizer.pt").open("wb") as file:  # Python's own writes say so when a disk is full
+            torch.save(self.optimizer.state_dict(), file)
 
     def state(self) -> dict[str, Any]:
         """The rest, as JSON."""

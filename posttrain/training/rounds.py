@@ -40,7 +40,7 @@ class Round:
     @property
     def truncated_PG(self) -> Tensor:
         """Bool[P, G]: which attempts ran out of tokens."""
-        return torch.tensor([[r.outcome == "truncated" for r in group] for group in self.rollouts_PG])
+        return torch.tensor([[r.outcome == "truncated" for r in group] for group in self.rollouts_PG], dtype=torch.bool)
 
     @property
     def rollouts(self) -> list[Rollout]:
