@@ -83,6 +83,6 @@ def _style(row: Row) -> str:
     difference = row.difference
     if difference is None or not (difference.low > 0 or difference.high < 0):
         return ""
-    if row.better is None:
+    if row.better is None or row.base is None:  # what only two models together have cannot fall below 0: its sign proves nothing
         return "bold"
     return "bold green" if (difference.low > 0) == (row.better == "higher") else "bold red"
