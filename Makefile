@@ -7,7 +7,7 @@ RUN := runs/demo
 DEMO_TASK := arithmetic
 DEMO_MEASURE := --task $(DEMO_TASK) --problems 64 --samples 16 --max-tokens 12
 
-.PHONY: install demo test test-slow correctness benchmarks clean
+.PHONY: install demo test test-slow correctness benchmarks readme clean
 
 install: $(VENV)/.installed
 
@@ -35,6 +35,9 @@ benchmarks: install
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks.sampling
 	$(BIN)/python -m benchmarks.grpo_step
+
+readme: demo
+	$(BIN)/python docs/update_readme.py $(RUN)
 
 clean:
 	rm -rf $(VENV)

@@ -19,7 +19,7 @@ def table(comparison: Comparison) -> Table:
     found = _table(f"{comparison.task} ({comparison.split}): {size}", comparison.base.label, comparison.trained.label, "change")
     notes: list[str] = []
     for row in comparison.rows:
-        change = Text(_figure(row.difference, signed=row.base is not None), style=_style(row))
+        change = Text(figure(row.difference, signed=row.base is not None), style=_style(row))
         n = str(row.difference.n) if row.difference else ""
         found.add_row(_named(row.title, row.difference, row.note, notes), _cell(row.base), _cell(row.trained), change, n)
     return _captioned(found, notes)
@@ -58,10 +58,10 @@ def _named(title: str, measurement: Measurement | None, note: str, notes: list[s
 
 
 def _cell(measurement: Measurement | None) -> Text:
-    return Text(_figure(measurement))
+    return Text(figure(measurement))
 
 
-def _figure(measurement: Measurement | None, signed: bool = False) -> str:
+def figure(measurement: Measurement | None, signed: bool = False) -> str:
     """`23.1% [19.0 27.5]` for a share (points for its change), `5.35 ±0.08` otherwise, with at most two digits of the doubt."""
     if measurement is None or math.isnan(measurement.value):
         return "–"
