@@ -117,7 +117,7 @@ def round_up(n: int, multiple: int = LANE) -> int:
 
 
 def bucket_length(n: int) -> int:
-    """The padded length of a segment of n tokens: 16, 32, 64 or 128; beyond that at most a quarter too long."""
+    """The padded length of a segment of n tokens: 16, 32, 64 or 128; beyond that at most half too long."""
     return round_up(n, max(LANE, _power_of_two(n) // 4)) if n > 128 else max(LANE, _power_of_two(n)) if n else 0
 
 

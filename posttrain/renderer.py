@@ -76,14 +76,17 @@ class Renderer:
     def render(self, messages: Sequence[Message]) -> Rendered:
         """A whole conversation, with the assistant's own tokens marked.
 
-        Raises UserError where a longer conversation does not begin with the tokens of the shorter one.
+        Raises UserError where a longer conversation does not begin with the tokens of the shorter one, and where the
+        assistant speaks first: nothing then tells its words from what the template puts before them.
         """
+        if messages and messages[0].role == "assistant":
+            raise UserError("a conversation to be marked cannot begin with the assistant; put a user's or system message before it")
         done: tuple[int, ...] = ()
         trained: list[bool] = []
         for i, message in enumerate(messages):
             whole = tuple(self._encode(messages[: i + 1]))
             is_assistant = message.role == "assistant"
-            start = tuple(self._encode(messages[:i], generation=True)) if is_assistant else done
+            start = self.prompt(messages[:i]) if is_assistant else done
             if whole[: len(start)] != start or start[: len(done)] != done:
                 raise UserError(
                     f"this chat template rewrites earlier turns when message {i + 1} is added, so its tokens cannot be"

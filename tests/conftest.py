@@ -18,12 +18,15 @@ import torch
 from hypothesis.configuration import set_hypothesis_home_dir
 from jaxtyping import install_import_hook
 
+from posttrain.policy.numerics import prefer_reproducible_products
 from tests.typechecking import checked
 
 # Before anything imports them: the hook checks the modules that are imported after it.
 install_import_hook(["posttrain.advantages", "posttrain.losses"], f"{checked.__module__}.{checked.__name__}")
 
 torch.set_num_threads(1)
+# Before the first product of the process: sampler and trainer then agree to the bit.
+prefer_reproducible_products()
 # The same examples in every run, and no folder left in the repository.
 set_hypothesis_home_dir(Path(tempfile.gettempdir(), "hypothesis"))
 hypothesis.settings.register_profile("posttrain", derandomize=True, deadline=None, database=None)

@@ -15,11 +15,13 @@ BLOCK = 256
 def draw(logprobs_RV: Tensor, uniforms_R: Tensor) -> Tensor:
     """Long[R]: in each row the first token whose cumulative probability exceeds uniform × total mass.
 
-    A row's result depends on that row alone. Tokens of probability 0 are never drawn.
+    A row's result depends on that row alone. Tokens of probability 0 are never drawn. Raises ValueError for a row of nan.
     """
     size = logprobs_RV.shape[-1]
     probs = F.pad(logprobs_RV.exp(), (0, -size % BLOCK)).unflatten(-1, (-1, BLOCK))
     blocks = probs.sum(-1, dtype=torch.float64).cumsum(-1)
+    if not blocks[:, -1].isfinite().all():
+        raise ValueError("the model's log-probs are not numbers: its weights are damaged, or have diverged")
     target = uniforms_R.double() * blocks[:, -1]
     block = torch.searchsorted(blocks, target[:, None], right=True).clamp_max_(blocks.shape[1] - 1)
     before = blocks.gather(1, (block - 1).clamp_min(0)).masked_fill_(block == 0, 0.0)
@@ -34,7 +36,7 @@ def keep_likely(logprobs_RV: Tensor, sampling: Sampling) -> Tensor:
 
     Ties at a boundary: top-k keeps the lower ids; min-p keeps all. The most likely token always stays.
     """
-    ordered, ids = logprobs_RV.sort(-1, descending=True, stable=True)
+    ordered, ids = logprobs_RV.sort(dim=-1, descending=True, stable=True)
     keep = torch.ones_like(ordered, dtype=torch.bool)
     if sampling.top_k:
         keep[:, sampling.top_k :] = False

@@ -1,4 +1,4 @@
-"""A GRPO step written out by hand: transformers' own logits of each attempt alone, in float64, and loops over formulas.
+"""A GRPO step written out by hand: transformers' own logits in float64, one row for each attempt, and loops over formulas.
 
 It shares nothing with what it is held against but the weights: no packing, no head, no attention, no losses, no
 advantages, no reduction.
@@ -6,15 +6,17 @@ advantages, no reduction.
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM
 
 from posttrain.algorithms.grpo import Config
-from posttrain.policy.models import resolve
+from posttrain.policy.hf import Policy
 from posttrain.training.rounds import Round
 
 
@@ -27,18 +29,19 @@ class DenseReading:
     entropies: list[Tensor]
 
     @classmethod
-    def of(cls, round: Round) -> DenseReading:
-        """Read with the tiny model, as transformers computes it."""
-        model = AutoModelForCausalLM.from_pretrained(resolve("tiny"), attn_implementation="eager", dtype=torch.float64)
-        model.get_input_embeddings().padding_idx = None
+    def of(cls, round: Round, policy: Policy) -> DenseReading:
+        """Read with the policy's weights, as transformers computes it; a causal model does not see the padding behind a row."""
+        model = AutoModelForCausalLM.from_config(copy.deepcopy(policy.base.config), attn_implementation="eager").double()
+        model.load_state_dict(policy.base.state_dict())
+        turns = [rollout.completions[0] for rollout in round.rollouts]
+        rows = [torch.tensor(turn.prompt_token_ids + turn.token_ids) for turn in turns]
+        logits = model(input_ids=pad_sequence(rows, batch_first=True), use_cache=False).logits
         logprobs, entropies = [], []
-        for rollout in round.rollouts:
-            (completion,) = rollout.completions
-            ids = torch.tensor([completion.prompt_token_ids + completion.token_ids])
-            start = len(completion.prompt_token_ids)
-            logits = model(input_ids=ids, use_cache=False).logits[0, start - 1 : -1] / completion.sampling.temperature
-            log_softmax = logits - logits.exp().sum(-1, keepdim=True).log()
-            logprobs.append(log_softmax[torch.arange(len(log_softmax)), ids[0, start:]])
+        for turn, row, values in zip(turns, rows, logits, strict=True):
+            start = len(turn.prompt_token_ids)
+            scaled = values[start - 1 : len(row) - 1] / turn.sampling.temperature
+            log_softmax = scaled - scaled.exp().sum(-1, keepdim=True).log()
+            logprobs.append(log_softmax[torch.arange(len(log_softmax)), row[start:]])
             entropies.append(-(log_softmax.exp() * log_softmax).sum(-1))
         return cls(list(model.parameters()), logprobs, entropies)
 

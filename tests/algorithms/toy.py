@@ -3,7 +3,7 @@ attempts made up by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from posttrain.agents.loop import ModelAgent
 from posttrain.algorithms.grpo import Config, Learner
+from posttrain.batching import rollout_sequences
 from posttrain.engine.local import LocalEngine
 from posttrain.policy.hf import Policy, load_policy
 from posttrain.policy.lora import LoraConfig
@@ -54,7 +55,7 @@ def learner(config: Config, task: EvenBytes = EvenBytes()) -> Learner:
     return Learner(trained, agent, task, task.problems("train"), reference, config)
 
 
-def digest(weights: Sequence[Tensor] | Iterator[Tensor]) -> str:
+def digest(weights: Iterable[Tensor]) -> str:
     """Equal for weights that are equal to the last bit."""
     return sha256(b"".join(w.detach().contiguous().view(torch.uint8).numpy().tobytes() for w in weights)).hexdigest()
 
@@ -63,13 +64,17 @@ def digest(weights: Sequence[Tensor] | Iterator[Tensor]) -> str:
 def gradients(policy: Policy) -> Iterator[list[Tensor]]:
     """What one optimizer step has added up before it cuts and applies it, in the order of the parameters."""
     found = [torch.zeros_like(p) for p in policy.parameters()]
-    hooks = [
-        p.register_post_accumulate_grad_hook(lambda p, kept=kept: kept.copy_(p.grad))
-        for p, kept in zip(policy.parameters(), found, strict=True)
-    ]
+    hooks = [p.register_post_accumulate_grad_hook(_keep_in(kept)) for p, kept in zip(policy.parameters(), found, strict=True)]
     yield found
     for hook in hooks:
         hook.remove()
+
+
+def _keep_in(kept: Tensor) -> Callable[[Tensor], None]:
+    def hook(parameter: Tensor) -> None:
+        kept.copy_(parameter.grad)
+
+    return hook
 
 
 def difference(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
@@ -104,8 +109,6 @@ def made_round(
 
 
 def _with_logprobs(policy: Policy, round: Round, drift: float, draw: torch.Generator) -> Round:
-    from posttrain.batching import rollout_sequences
-
     sequences = [s for rollout in round.rollouts for s in rollout_sequences(rollout)]
     logprobs = policy.score(sequences)[0]
     parts = iter((logprobs + drift * torch.randn(len(logprobs), generator=draw)).split([s.n_predicted for s in sequences]))

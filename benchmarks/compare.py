@@ -1,0 +1,94 @@
+"""The program behind each benchmark: read the flags, run the sides one after the other, print what they did."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+from benchmarks.apart import Side, run_apart
+from benchmarks.machine import Machine
+from benchmarks.report import Report
+from benchmarks.work import Work, default_threads
+from posttrain.policy.models import resolve
+from posttrain.policy.numerics import has_bf16_units
+from posttrain.types import UserError
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure, and how to print it."""
+
+    work: Work = field(default_factory=Work)
+    peers: bool = True
+    """Also run the peers; without them there are no ratios."""
+    json: bool = False
+    """Print JSON, unrounded."""
+    markdown: Path | None = None
+    """Also append a dated section to this file (docs/BENCHMARKS.md)."""
+
+
+def main(module: str, title: str, about: str, sides_for: Callable[[Work], Sequence[Side]], argv: Sequence[str] | None = None) -> None:
+    """Run `python -m MODULE` and exit: 0 done, 2 bad input."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    options = _parse(module, about, argv)
+    try:
+        report = measure(shlex.join(["python", "-m", module, *argv]), title, options, sides_for)
+    except UserError as error:
+        sys.exit(_say(f"{module}: {error}", 2))
+    _show(report, options)
+
+
+def measure(command: str, title: str, options: Options, sides_for: Callable[[Work], Sequence[Side]]) -> Report:
+    """Run all sides, ours first.
+
+    Raises UserError where a peer is not installed, before anything is measured.
+    """
+    work = _settled(options.work)
+    sides = sides_for(work)[: None if options.peers else 1]
+    for side in sides:
+        if side.needs and find_spec(side.needs) is None:
+            raise UserError(f"{side.needs} is not installed: pip install 'posttrain[bench]', or measure our side alone with --no-peers")
+    resolve(work.model)  # fetched and converted now, not while a side's memory is measured
+    machine = Machine.here()
+    done = {}
+    for side in sides:
+        _say(f"{side.name} …")
+        done[side.name] = run_apart(side, work)
+    return Report(title, command, work, machine, done)
+
+
+def _settled(work: Work) -> Work:
+    """With `auto` and 0 replaced by what they stand for here."""
+    automatic = "bfloat16" if has_bf16_units() else "float32"
+    return replace(work, dtype=automatic if work.dtype == "auto" else work.dtype, threads=work.threads or default_threads())
+
+
+def _parse(module: str, about: str, argv: list[str]) -> Options:
+    import tyro
+
+    markers = (tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff)
+    try:
+        return tyro.cli(Options, prog=f"python -m {module}", args=argv, description=about, config=markers)
+    except UserError as error:
+        sys.exit(_say(f"{module}: {error}", 2))
+
+
+def _show(report: Report, options: Options) -> None:
+    if options.markdown is not None:
+        report.append_to(options.markdown)
+    if options.json:
+        print(json.dumps(report.json()))
+    else:
+        from rich.console import Console
+
+        Console(width=None if sys.stdout.isatty() else 140).print(report.table())
+
+
+def _say(text: str, code: int = 0) -> int:
+    print(text, file=sys.stderr, flush=True)
+    return code

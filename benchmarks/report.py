@@ -1,0 +1,135 @@
+"""What the sides did, as ratios: a table, JSON, or a section of docs/BENCHMARKS.md. No number in it is typed by hand."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from benchmarks.machine import Machine
+from benchmarks.work import Done, Work
+
+HEADER = """# Benchmarks
+
+Written by the programs in `benchmarks/` (`--markdown docs/BENCHMARKS.md` appends a section); no number here was typed by
+hand. Each section is one run: every side did the same work, one after the other, each in a process of its own, and the
+settings of each are in the program's docstring. Figures are medians over the repeats, with [lowest highest]; a ratio's
+brackets are the worst and the best that these allow. *Memory* is the largest resident memory of the process, loading
+included. *× time* and *× memory* say how much more of each the peer took than posttrain.
+"""
+
+
+@dataclass(frozen=True)
+class Report:
+    """One run of a benchmark."""
+
+    title: str
+    command: str
+    """What to type for another."""
+    work: Work
+    machine: Machine
+    sides: dict[str, Done]
+    """By name; the first is ours."""
+
+    def __post_init__(self) -> None:
+        amounts = {name: (done.prompt_tokens, done.sampled_tokens) for name, done in self.sides.items()}
+        if len(set(amounts.values())) > 1:
+            raise ValueError(f"the sides did different work (prompt tokens, sampled tokens): {amounts}")
+
+    @property
+    def ours(self) -> Done:
+        return next(iter(self.sides.values()))
+
+    @property
+    def parts(self) -> list[str]:
+        """What the time was spent on, where the sides say."""
+        return list(self.ours.parts)
+
+    @property
+    def conditions(self) -> str:
+        """What was asked, in a line."""
+        w, d = self.work, self.ours
+        return (
+            f"{w.model} in {w.dtype}, {w.prompts} prompts ({d.prompt_tokens} tokens) × {w.samples} samples × {w.tokens} tokens;"
+            f" threads: {w.threads}; {w.repeats} repeats after {w.warmup} of warm-up"
+        )
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """The table's rows, its header first."""
+        header = ["side", "all, s", *(f"{part}, s" for part in self.parts), "tokens/s", "memory, GB", "× time", "× memory"]
+        return [header, *(self._row(name, done) for name, done in self.sides.items())]
+
+    def _row(self, name: str, done: Done) -> list[str]:
+        speeds = tuple(done.sampled_tokens / s for s in done.seconds)
+        parts = [_figure(done.parts[part]) for part in self.parts]
+        ratios = ["", ""] if done is self.ours else [_interval(*time_ratio(done, self.ours)), _short(done.peak_bytes / self.ours.peak_bytes)]
+        return [name, _figure(done.seconds), *parts, _figure(speeds), _short(done.peak_bytes / 1e9), *ratios]
+
+    def table(self) -> Table:
+        """For a terminal."""
+        header, *rows = self.rows
+        found = Table(title=Text(self.title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, caption_justify="left")
+        for i, name in enumerate(header):
+            found.add_column(Text(name), justify="right" if i else "left", no_wrap=not i)
+        for row in rows:
+            found.add_row(*(Text(cell) for cell in row))
+        found.caption = Text(f"{self.conditions}\n{self.machine}\nmedian [lowest highest]")
+        return found
+
+    def markdown(self) -> str:
+        """A dated section."""
+        header, *rows = self.rows
+        lines = [f"## {date.today().isoformat()}: {self.title}", "", f"`{self.command}`", "", f"{self.conditions}. {self.machine}.", ""]
+        lines += [_line(header), _line(["---", *["---:"] * (len(header) - 1)]), *map(_line, rows)]
+        return "\n".join(lines) + "\n"
+
+    def json(self) -> dict[str, Any]:
+        """Everything, unrounded."""
+        sides = {name: asdict(done) | {"tokens_per_s": done.sampled_tokens / median(done.seconds)} for name, done in self.sides.items()}
+        ratios = {
+            name: {"time": dict(zip(("median", "low", "high"), time_ratio(done, self.ours), strict=True)),
+                   "memory": done.peak_bytes / self.ours.peak_bytes}
+            for name, done in self.sides.items() if done is not self.ours
+        }  # fmt: skip
+        return {
+            "title": self.title, "date": date.today().isoformat(), "command": self.command, "work": asdict(self.work),
+            "machine": asdict(self.machine), "sides": sides, "ratios": ratios,
+        }  # fmt: skip
+
+    def append_to(self, path: Path) -> None:
+        """Add the section at the end of a file, which is begun with its header where it does not exist."""
+        text = path.read_text() if path.is_file() else HEADER
+        path.write_text(f"{text.rstrip()}\n\n{self.markdown()}")
+
+
+def time_ratio(peer: Done, ours: Done) -> tuple[float, float, float]:
+    """How many times our time the peer took: the ratio of the medians, and the lowest and highest that any repeats give."""
+    return (
+        median(peer.seconds) / median(ours.seconds),
+        min(peer.seconds) / max(ours.seconds),
+        max(peer.seconds) / min(ours.seconds),
+    )
+
+
+def _figure(values: tuple[float, ...]) -> str:
+    return _interval(median(values), min(values), max(values))
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    return f"{_short(value)} [{_short(low)} {_short(high)}]"
+
+
+def _short(value: float) -> str:
+    """Three significant digits."""
+    return f"{value:.0f}" if value >= 100 else f"{value:#.3g}"
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
