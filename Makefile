@@ -18,7 +18,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: install
-	$(BIN)/posttrain train grpo --model smollm2 --task $(DEMO_TASK) --steps 60 --max-tokens 12 --learning-rate 2e-5 --seed 3 --out $(RUN)
+	$(BIN)/posttrain train grpo --model smollm2 --task $(DEMO_TASK) --steps 30 --max-tokens 12 --learning-rate 2e-5 --seed 3 --out $(RUN)
 	$(BIN)/posttrain compare smollm2 $(RUN) $(DEMO_MEASURE) --untouched-task facts --out $(RUN)
 	@echo "open $(RUN)/report.html"
 

@@ -306,6 +306,8 @@ class CompareArgs(MeasureArgs):
     """The model after."""
     untouched_task: str = ""
     """A task that was not trained on, such as facts: accuracy lost there is the alignment tax."""
+    untouched_samples: int = 4
+    """Attempts at each of its problems."""
 
 
 async def evaluate(args: EvalArgs) -> int:
@@ -347,7 +349,7 @@ async def compare(args: CompareArgs) -> int:
     task, problems = await _problems(args)
     untouched = load(args.untouched_task) if args.untouched_task else None
     n = len(problems) * args.samples * 2
-    n += 2 * args.samples * min(len(problems), len(untouched.problems(args.split))) if untouched else 0
+    n += 2 * args.untouched_samples * min(len(problems), len(untouched.problems(args.split))) if untouched else 0
     subjects = []
     for name in (args.base, args.trained):
         policy, agent = _subject(name, args)
@@ -355,8 +357,9 @@ async def compare(args: CompareArgs) -> int:
     history = training_history(Path(args.trained), policy.renderer)  # a damaged log is found before the work, not after
     with _bar("compare", n) as bar:
         comparison = await measure_both(
-            *subjects, task, problems, args.samples, args.seed, split=args.split, untouched_task=untouched, on_attempt=lambda _: bar.advance()
-        )
+            *subjects, task, problems, args.samples, args.seed, split=args.split, untouched_task=untouched,
+            untouched_samples=args.untouched_samples, on_attempt=lambda _: bar.advance(),
+        )  # fmt: skip
     comparison = replace(comparison, training=history)
     found = comparison.to_json()
     if args.out is not None:

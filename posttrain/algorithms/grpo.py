@@ -40,8 +40,8 @@ from posttrain.advantages import group_mean, has_signal, leave_one_out, max_rl, 
 from posttrain.agents.loop import ModelAgent
 from posttrain.batching import TokenSequence, pack, rollout_sequences
 from posttrain.engine.local import LocalEngine
+from posttrain.losses import policy as losses
 from posttrain.losses.kl import k1, k2, k3
-from posttrain.losses.policy import cispo, clip_fraction, clipped_surrogate, gspo, reinforce
 from posttrain.losses.ratio import importance_ratio, sequence_ratio
 from posttrain.losses.reduction import Reduction, token_weights
 from posttrain.policy.hf import Policy, load_policy
@@ -167,18 +167,18 @@ def rloo(config: Config = Config()) -> Config:
     return replace(config, advantage="leave_one_out", loss="reinforce", reduction="constant", kl_coef=0.05, kl_in="reward")
 
 
-def gspo_preset(config: Config = Config()) -> Config:
+def gspo(config: Config = Config()) -> Config:
     """GSPO (2507.18071): the ratio of whole sequences, clipped at 3e-4 and 4e-4."""
     return replace(config, advantage="std_scaled", loss="gspo", clip_low=3e-4, clip_high=4e-4, reduction="sequence", kl_coef=0.0)
 
 
-def cispo_preset(config: Config = Config()) -> Config:
+def cispo(config: Config = Config()) -> Config:
     """CISPO (2506.13585): a clipped weight that gradients do not flow through; no lower bound. Its upper one is not
     published; ours is 4 above 1."""
     return replace(config, advantage="std_scaled", loss="cispo", clip_low=1.0, clip_high=4.0, reduction="token", kl_coef=0.0)
 
 
-PRESETS = {"grpo_as_published": grpo_as_published, "dr_grpo": dr_grpo, "dapo": dapo, "rloo": rloo, "gspo": gspo_preset, "cispo": cispo_preset}
+PRESETS = {"grpo_as_published": grpo_as_published, "dr_grpo": dr_grpo, "dapo": dapo, "rloo": rloo, "gspo": gspo, "cispo": cispo}
 ADVANTAGES = {"group_mean": group_mean, "leave_one_out": leave_one_out, "std_scaled": std_scaled, "max_rl": max_rl}
 
 
@@ -276,13 +276,13 @@ def token_loss(logprobs: Tensor, old: Tensor, advantages: Tensor, sequence_ids: 
     """The policy loss of each token."""
     match config.loss:
         case "reinforce":
-            return reinforce(logprobs, advantages)
+            return losses.reinforce(logprobs, advantages)
         case "clipped":
-            return clipped_surrogate(logprobs, old, advantages, config.clip_low, config.clip_high)
+            return losses.clipped_surrogate(logprobs, old, advantages, config.clip_low, config.clip_high)
         case "cispo":
-            return cispo(logprobs, old, advantages, config.clip_low, config.clip_high)
+            return losses.cispo(logprobs, old, advantages, config.clip_low, config.clip_high)
         case "gspo":
-            return gspo(logprobs, old, advantages, sequence_ids, n_sequences, config.clip_low, config.clip_high)
+            return losses.gspo(logprobs, old, advantages, sequence_ids, n_sequences, config.clip_low, config.clip_high)
 
 
 def descend(policy: Policy, optimizer: Optimizer, tokens: Tokens, config: Config) -> dict[str, float]:
@@ -314,7 +314,7 @@ def descend(policy: Policy, optimizer: Optimizer, tokens: Tokens, config: Config
 def _watch(logprobs: Tensor, old: Tensor, advantages: Tensor, ids: Tensor, entropies: Tensor, n: int, config: Config) -> dict[str, float]:
     """What is worth knowing of a batch, as sums over its tokens (and one maximum)."""
     ratios = sequence_ratio(logprobs, old, ids, n) if config.loss == "gspo" else importance_ratio(logprobs, old)
-    low, high = clip_fraction(ratios, advantages, config.clip_low, config.clip_high)
+    low, high = losses.clip_fraction(ratios, advantages, config.clip_low, config.clip_high)
     return {
         "n": len(logprobs),
         "policy/entropy_nats": entropies.sum().item(),

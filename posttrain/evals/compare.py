@@ -149,6 +149,7 @@ async def compare(
     split: str = "test",
     untouched_task: Task | None = None,
     untouched_problems: Sequence[Problem] = (),
+    untouched_samples: int = 4,
     scorer_samples: int = 4,
     heldout_tokens: int = 256,
     n_examples: int = 8,
@@ -160,11 +161,12 @@ async def compare(
 
     `problems` are those of `split`, whose name is only written down. `untouched_task` is one that was not trained on: the
     loss of accuracy there is the alignment tax; without `untouched_problems` it is measured on as many of its problems of
-    `split`. Entropy and KL rest on the first `scorer_samples` attempts at each problem, held-out likelihood on documents
-    of `heldout_tokens` tokens (counted by the base's tokenizer; 0 leaves it out). Raises what `measure` raises.
+    `split`, `untouched_samples` times each: its doubt is one over problems, which more attempts hardly lessen. Entropy and
+    KL rest on the first `scorer_samples` attempts at each problem, held-out likelihood on documents of `heldout_tokens`
+    tokens (counted by the base's tokenizer; 0 leaves it out). Raises what `measure` raises.
     """
 
-    async def evaluated(agent: Agent, task: Task, problems: Sequence[Problem], scorer: TokenScorer | None) -> Evaluation:
+    async def evaluated(agent: Agent, task: Task, problems: Sequence[Problem], samples: int, scorer: TokenScorer | None) -> Evaluation:
         return await measure(
             agent,
             task,
@@ -177,13 +179,13 @@ async def compare(
             on_attempt=on_attempt,
         )
 
-    before, after = [await evaluated(s.agent, task, problems, s.scorer) for s in (base, trained)]
+    before, after = [await evaluated(s.agent, task, problems, samples, s.scorer) for s in (base, trained)]
     rows = [*_measured_rows(before, after), *_changed_rows(before, after), *_kl_rows(base, trained, before, after)]
     if heldout_tokens:
         rows += _heldout_rows(base, trained, heldout_tokens)
     if untouched_task is not None:
         asked = untouched_problems or untouched_task.problems(split)[: len(problems)]
-        was, now = [await evaluated(subject.agent, untouched_task, asked, None) for subject in (base, trained)]
+        was, now = [await evaluated(s.agent, untouched_task, asked, untouched_samples, None) for s in (base, trained)]
         rows.append(_untouched_row(untouched_task, was, now))
     return Comparison(
         base=Named(base.label, base.model_path),

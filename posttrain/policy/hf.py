@@ -178,15 +178,16 @@ def _check_forward(policy: Policy) -> None:
     name = type(policy.base).__name__
     try:
         _check_layers(policy)
-        gap = _gap_to_eager(policy)
+        leak, gap = _gaps(policy)
     except (TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
         raise UserError(f"the architecture {name} does not work with posttrain's attention ({error})") from error
     finally:
         policy.base.set_attn_implementation(attention.NAME)
-    if not gap < (1e-3 if policy.dtype == torch.float32 else 0.5):
+    exact = policy.dtype == torch.float32
+    if not (leak < (1e-3 if exact else 0.1) and gap < (1e-3 if exact else 0.25)):
         raise UserError(
-            f"the architecture {name} computes log-probs in a way that posttrain does not know"
-            f" (they differ by {gap:.2g} nats from transformers' own); it is not supported"
+            f"the architecture {name} computes log-probs in a way that posttrain does not know (they differ by {gap:.2g} nats"
+            f" from transformers' own, and by {leak:.2g} when texts share a row); it is not supported"
         )
 
 
@@ -217,21 +218,25 @@ def _check_layers(policy: Policy) -> None:
             raise UserError(f"the architecture {name} is not supported: its layer {layer} sees part of a text ({kinds[layer]}) and does not say which")
 
 
-def _gap_to_eager(policy: Policy) -> float:
-    """The largest difference in nats between log-probs of texts in one row and of each text alone in transformers' own forward."""
+def _gaps(policy: Policy) -> tuple[float, float]:
+    """How far the log-probs of texts in one row are from those of each text alone, in our forward and in transformers' own.
+
+    Means over tokens, in nats: in bf16 a single token may be off by a nat, the mean by a tenth.
+    """
     sequences, size = _probes(policy), policy.head.vocab_size
-    ours = policy.score(sequences)[0]
+    together = policy.score(sequences)[0]
+    alone = torch.cat([policy.score([sequence])[0] for sequence in sequences])
     policy.base.set_attn_implementation("eager")
     theirs = []
     for sequence in sequences:
         ids = torch.tensor([sequence.prompt + sequence.tokens])
         logits = policy.base(input_ids=ids, use_cache=False).logits[0, len(sequence.prompt) - 1 : -1, :size]
         theirs.append(logits.float().log_softmax(-1).gather(1, torch.tensor(sequence.tokens)[:, None])[:, 0])
-    return (ours - torch.cat(theirs)).abs().max().item()
+    return (together - alone).abs().mean().item(), (together - torch.cat(theirs)).abs().mean().item()
 
 
 def _probes(policy: Policy) -> list[TokenSequence]:
-    """A few short texts: two that share a prompt, and one that does not."""
-    ids = [i % policy.head.vocab_size for i in range(1, 32)]
+    """A few short texts from all over the vocabulary: two that share a prompt, and one that does not."""
+    ids = [i * policy.head.vocab_size // 33 for i in range(1, 32)]
     cut = lambda start, stop: tuple(ids[start:stop])  # noqa: E731
     return [TokenSequence(cut(0, 4), cut(4, 12)), TokenSequence(cut(0, 4), cut(12, 18)), TokenSequence(cut(18, 20), cut(20, 31))]

@@ -139,8 +139,8 @@ async def _late(engine: LocalEngine, steps: int) -> None:
     await engine.sample(text(5, steps), 2, Sampling(max_tokens=30, seed=steps))
 
 
-def test_prompts_read_twice_are_asked_for_twice(policy):
-    """An engine keeps nothing of a prompt beyond its request: after the weights have moved, nothing stale is read."""
+def test_after_the_weights_have_moved_nothing_stale_is_read(policy):
+    """An engine keeps nothing of a prompt beyond its request."""
     engine = LocalEngine(policy)
     before = run(engine.sample(text(9, 1), 2, Sampling(max_tokens=8)))
     again = run(engine.sample(text(9, 1), 2, Sampling(max_tokens=8)))
