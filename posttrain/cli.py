@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 DONE, FAILED, USAGE, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 130
 Dtype = Literal["auto", "float32", "bfloat16"]
@@ -170,29 +170,34 @@ def _from_json(kind: type, path: Path) -> Any:
     return _filled(kind(), found, path)
 
 
-def _filled(config: Any, found: dict[str, Any], path: Path) -> Any:
+def _filled(config: Any, found: Any, path: Path) -> Any:
+    """The configuration with what a file says in place of what it had."""
     from posttrain.types import UserError
 
     if not isinstance(found, dict):
         raise UserError(f"'{path}' holds no settings: --config takes a JSON object such as a run's config.json")
-    known = {f.name: getattr(config, f.name) for f in fields(config)}
+    known, hints = {f.name: getattr(config, f.name) for f in fields(config)}, get_type_hints(type(config))
     stray = sorted(set(found) - set(known) - {"algorithm"})
     if stray:
         raise UserError(f"'{path}' has a setting that does not exist here: {stray[0]}")
+    return replace(config, **{name: _setting(name, old, found[name], hints[name], path) for name, old in known.items() if name in found})
 
-    def value(name: str) -> Any:
-        old, new = known[name], found[name]
-        if is_dataclass(old):
-            return _filled(old, new, path)
-        try:
-            typed = type(old)(new) if isinstance(old, float | Path | tuple) else new
-        except (TypeError, ValueError):
-            typed = None
-        if type(typed) is not type(old):
-            raise UserError(f"'{path}': {name} cannot be {new!r}, it must be like {old!r}")
-        return typed
 
-    return replace(config, **{name: value(name) for name in known if name in found})
+def _setting(name: str, old: Any, new: Any, hint: Any, path: Path) -> Any:
+    """A setting out of a JSON file, as the type of the one that it replaces."""
+    from posttrain.types import UserError
+
+    if is_dataclass(old):
+        return _filled(old, new, path)
+    try:
+        typed = type(old)(new) if isinstance(old, float | Path | tuple) else new
+    except (TypeError, ValueError):
+        typed = None
+    choices = get_args(hint) if get_origin(hint) is Literal else ()
+    if type(typed) is not type(old) or (choices and typed not in choices):
+        like = f"one of {', '.join(choices)}" if choices else f"like {old!r}"
+        raise UserError(f"'{path}': {name} cannot be {new!r}, it must be {like}")
+    return typed
 
 
 # --------------------------------------------------------------------------------------------------------------- sample
@@ -317,13 +322,13 @@ async def evaluate(args: EvalArgs) -> int:
     from posttrain.policy.models import resolve
     from posttrain.runs.folder import write_atomically
 
+    _make_folder(args.out)
     task, problems = await _problems(args)
     policy, agent = _subject(args.model, args)
     with _bar("eval", len(problems) * args.samples) as bar:
         evaluation = await measure(agent, task, problems, args.samples, args.seed, scorer=policy, on_attempt=lambda _: bar.advance())
     found = {"model_path": str(resolve(args.model)), "split": args.split, **evaluation.to_json()}
     if args.out is not None:
-        _folder(args.out)
         write_atomically(args.out / "evaluation.json", json.dumps(found, indent=1))
     if args.json:
         print(json.dumps(found))
@@ -346,6 +351,7 @@ async def compare(args: CompareArgs) -> int:
 
     if not args.trained:
         raise UserError("compare needs two models: posttrain compare BASE TRAINED --task …")
+    _make_folder(args.out)
     task, problems = await _problems(args)
     untouched = load(args.untouched_task) if args.untouched_task else None
     n = len(problems) * args.samples * 2
@@ -363,7 +369,6 @@ async def compare(args: CompareArgs) -> int:
     comparison = replace(comparison, training=history)
     found = comparison.to_json()
     if args.out is not None:
-        _folder(args.out)
         write_atomically(args.out / "comparison.json", json.dumps(found, indent=1))
         with disk_errors(args.out):
             write_report(found, args.out / "report.html")
@@ -408,11 +413,13 @@ def _bar(title: str, total: int):
     return Bar(title, total, every=max(1, -(-total // 10)))
 
 
-def _folder(path: Path) -> None:
+def _make_folder(path: Path | None) -> None:
+    """The folder for the results, before there are any: one that cannot be made would lose them."""
     from posttrain.types import UserError
 
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        if path is not None:
+            path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"the folder '{path}' cannot be made ({error.strerror}): give another --out") from None
 

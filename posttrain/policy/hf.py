@@ -184,10 +184,10 @@ def _check_forward(policy: Policy) -> None:
     finally:
         policy.base.set_attn_implementation(attention.NAME)
     exact = policy.dtype == torch.float32
-    if not (leak < (1e-3 if exact else 0.1) and gap < (1e-3 if exact else 0.25)):
+    if not (leak < (1e-3 if exact else 0.02) and gap < (1e-3 if exact else 0.25)):
         raise UserError(
             f"the architecture {name} computes log-probs in a way that posttrain does not know (they differ by {gap:.2g} nats"
-            f" from transformers' own, and by {leak:.2g} when texts share a row); it is not supported"
+            f" from transformers' own, and move by {leak:.2g} when another text in the row changes); it is not supported"
         )
 
 
@@ -219,20 +219,24 @@ def _check_layers(policy: Policy) -> None:
 
 
 def _gaps(policy: Policy) -> tuple[float, float]:
-    """How far the log-probs of texts in one row are from those of each text alone, in our forward and in transformers' own.
+    """How far log-probs move when another text in the row changes, and how far they are from transformers' own forward.
 
-    Means over tokens, in nats: in bf16 a single token may be off by a nat, the mean by a tenth.
+    Means over tokens, in nats: in bf16 the second may be off by a nat for a single token, on the mean by a tenth.
     """
-    sequences, size = _probes(policy), policy.head.vocab_size
-    together = policy.score(sequences)[0]
-    alone = torch.cat([policy.score([sequence])[0] for sequence in sequences])
+    first, *others = _probes(policy)
+    ours = policy.score([first, *others])[0]
+    beside_another = policy.score([TokenSequence(first.prompt, first.tokens[::-1]), *others])[0]
+    leak = (ours - beside_another)[first.n_predicted :].abs().mean().item()
     policy.base.set_attn_implementation("eager")
-    theirs = []
-    for sequence in sequences:
-        ids = torch.tensor([sequence.prompt + sequence.tokens])
-        logits = policy.base(input_ids=ids, use_cache=False).logits[0, len(sequence.prompt) - 1 : -1, :size]
-        theirs.append(logits.float().log_softmax(-1).gather(1, torch.tensor(sequence.tokens)[:, None])[:, 0])
-    return (together - alone).abs().mean().item(), (together - torch.cat(theirs)).abs().mean().item()
+    theirs = torch.cat([_plain_logprobs(policy, sequence) for sequence in (first, *others)])
+    return leak, (ours - theirs).abs().mean().item()
+
+
+def _plain_logprobs(policy: Policy, sequence: TokenSequence) -> Tensor:
+    """The log-probs of a text's tokens, from all the logits of the model's own forward."""
+    ids = torch.tensor([sequence.prompt + sequence.tokens])
+    logits = policy.base(input_ids=ids, use_cache=False).logits[0, len(sequence.prompt) - 1 : -1, : policy.head.vocab_size]
+    return logits.float().log_softmax(-1).gather(1, torch.tensor(sequence.tokens)[:, None])[:, 0]
 
 
 def _probes(policy: Policy) -> list[TokenSequence]:

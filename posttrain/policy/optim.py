@@ -34,6 +34,15 @@ class AdamWConfig:
     max_grad_norm: float = 1.0
     """The gradient's global norm is cut to this; infinity leaves it as it is."""
 
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "warmup_steps", "eps", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"--{name.replace('_', '-')} must be at least 0")
+        if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
+            raise UserError("--beta1 and --beta2 must be at least 0 and below 1")
+        if not self.max_grad_norm > 0:
+            raise UserError("--max-grad-norm must be above 0; inf leaves gradients as they are")
+
 
 class Optimizer:
     """Collects gradients of any number of minibatches, then steps once."""

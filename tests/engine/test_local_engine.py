@@ -69,10 +69,10 @@ def mismatch(policy: Policy, completions: Sequence[Completion]) -> float:
 
 
 def assert_same(measured: Sequence[Completion], expected: Sequence[Completion]) -> None:
-    """The same tokens, and log-probs that are equal up to what another processor's products may differ by."""
+    """The same tokens, and log-probs that are equal up to the rounding of products of other shapes."""
     for a, b in zip(measured, expected, strict=True):
         assert replace(a, sampling_logprobs=()) == replace(b, sampling_logprobs=())
-        assert a.sampling_logprobs == pytest.approx(b.sampling_logprobs, abs=1e-6)
+        assert a.sampling_logprobs == pytest.approx(b.sampling_logprobs, abs=1e-5)
 
 
 # ----------------------------------------------------------------------------------------------------------------- company
@@ -155,10 +155,21 @@ def test_after_the_weights_have_moved_nothing_stale_is_read(policy):
 # ------------------------------------------------------------------------------------------------- sampler equals trainer
 
 
-def test_the_sampler_says_what_the_policy_says(policy, alone):
-    in_company = [c for group in sampled(policy, BUSY) for c in group if not c.sampling.truncates and c.sampling.temperature]
+def full_draws(groups: Sequence[Sequence[Completion]]) -> list[Completion]:
+    """The completions that were drawn from the whole distribution."""
+    return [c for group in groups for c in group if not c.sampling.truncates and c.sampling.temperature]
+
+
+def test_the_sampler_says_what_the_policy_says(policy):
+    in_company = full_draws(sampled(policy, BUSY))
     assert len(in_company) > 15 and sum(len(c.token_ids) for c in in_company) > 300
-    assert mismatch(policy, in_company) <= 1e-6
+    assert mismatch(policy, in_company) <= 1e-5
+
+
+def test_with_heads_of_whole_lanes_sampler_and_policy_agree_to_the_bit_where_the_processor_lets_them(tmp_path):
+    sizes = {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512}
+    policy = load_policy(str(write_model(tmp_path, **sizes)), "float32")
+    assert mismatch(policy, full_draws(sampled(policy, BUSY))) <= 1e-6
 
 
 def test_in_bf16_the_sampler_is_near_the_policy():
@@ -169,7 +180,7 @@ def test_in_bf16_the_sampler_is_near_the_policy():
 
 def test_at_temperature_0_the_most_likely_token_is_taken_and_scored_at_temperature_1(policy):
     greedy = one(policy, text(11, 1), Sampling(temperature=0.0, max_tokens=12))
-    assert mismatch(policy, [replace(greedy, sampling=Sampling())]) <= 1e-6
+    assert mismatch(policy, [replace(greedy, sampling=Sampling())]) <= 1e-5
     seen = greedy.prompt_token_ids
     for token in greedy.token_ids:
         likelihoods = policy.score([TokenSequence(seen, (other,)) for other in range(258)])[0]
@@ -247,7 +258,7 @@ def test_a_completion_is_never_longer_than_asked(policy, n):
 def test_a_completion_ends_with_the_models_context(policy, room):
     completion = one(policy, text(policy.max_context - room, 1), Sampling(max_tokens=50))
     assert (len(completion.token_ids), completion.stop_reason) == (room, "length")
-    assert mismatch(policy, [completion]) <= 1e-6
+    assert mismatch(policy, [completion]) <= 1e-5
 
 
 def test_a_completion_tells_what_wrote_it(policy):

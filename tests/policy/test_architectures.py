@@ -89,15 +89,17 @@ def test_packed_and_decoded_texts_have_the_log_probs_of_the_plain_forward(model_
         assert (policy.score(texts(), 1000)[0] - eager_logprobs(reference, texts())).abs().max() < 1e-4
         assert (sampled - eager_logprobs(reference, as_written)).abs().max() < 1e-4
     assert (sampled - policy.score(as_written)[0]).abs().max() < 1e-4
+    assert load_policy(str(folder), "bfloat16").dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("model_type", REFUSED)
 def test_an_architecture_that_would_go_silently_wrong_is_refused_in_one_sentence(model_type, tmp_path):
     folder = write_model(tmp_path, model_type, **REFUSED[model_type][0])
     (name,) = json.loads((folder / "config.json").read_text())["architectures"]
-    with pytest.raises(UserError, match=f"the architecture {name} ") as refusal:
-        load_policy(str(folder), "float32")
-    assert "\n" not in str(refusal.value)
+    for dtype in ("float32", "bfloat16"):
+        with pytest.raises(UserError, match=f"the architecture {name} ") as refusal:
+            load_policy(str(folder), dtype)
+        assert "\n" not in str(refusal.value)
 
 
 def test_a_window_shorter_than_the_text_hides_what_lies_before_it(tmp_path):
