@@ -20,9 +20,31 @@ HEADER = """# Benchmarks
 Written by the programs in `benchmarks/` (`--markdown docs/BENCHMARKS.md` appends a section); no number here was typed by
 hand. Each section is one run: every side did the same work, one after the other, each in a process of its own, and the
 settings of each are in the program's docstring. Figures are medians over the repeats, with [lowest highest]; a ratio's
-brackets are the worst and the best that these allow. *Memory* is the largest resident memory of the process, loading
-included. *× time* and *× memory* say how much more of each the peer took than posttrain.
+brackets are the worst and the best that these allow. *CPU* is processor time, summed over threads: beside other programs
+it is the sounder figure. *Memory* is the largest resident memory of the process, loading included. *× time*, *× CPU* and
+*× memory* say how many times as much of each the peer took as posttrain.
 """
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """How many times as much as we a peer took."""
+
+    time: tuple[float, float, float]
+    """Of the medians; and the lowest and highest that any two repeats give."""
+    cpu: float
+    """Of the medians of processor seconds."""
+    memory: float
+    """Of the peaks."""
+
+    @classmethod
+    def of(cls, peer: Done, ours: Done) -> Ratios:
+        time = (
+            median(peer.seconds) / median(ours.seconds),
+            min(peer.seconds) / max(ours.seconds),
+            max(peer.seconds) / min(ours.seconds),
+        )
+        return cls(time, median(peer.cpu_seconds) / median(ours.cpu_seconds), peer.peak_bytes / ours.peak_bytes)
 
 
 @dataclass(frozen=True)
@@ -63,14 +85,16 @@ class Report:
     @property
     def rows(self) -> list[list[str]]:
         """The table's rows, its header first."""
-        header = ["side", "all, s", *(f"{part}, s" for part in self.parts), "tokens/s", "memory, GB", "× time", "× memory"]
+        header = ["side", "all, s", *(f"{part}, s" for part in self.parts), "CPU, s", "tokens/s", "memory, GB", "× time", "× CPU", "× memory"]
         return [header, *(self._row(name, done) for name, done in self.sides.items())]
 
     def _row(self, name: str, done: Done) -> list[str]:
-        speeds = tuple(done.sampled_tokens / s for s in done.seconds)
-        parts = [_figure(done.parts[part]) for part in self.parts]
-        ratios = ["", ""] if done is self.ours else [_interval(*time_ratio(done, self.ours)), _short(done.peak_bytes / self.ours.peak_bytes)]
-        return [name, _figure(done.seconds), *parts, _figure(speeds), _short(done.peak_bytes / 1e9), *ratios]
+        figures = [*(median(done.parts[part]) for part in self.parts), median(done.cpu_seconds), done.tokens_per_s, done.peak_bytes / 1e9]
+        cells = [name, _interval(median(done.seconds), min(done.seconds), max(done.seconds)), *map(_short, figures)]
+        if done is self.ours:
+            return [*cells, "", "", ""]
+        ratios = Ratios.of(done, self.ours)
+        return [*cells, _interval(*ratios.time), _short(ratios.cpu), _short(ratios.memory)]
 
     def table(self) -> Table:
         """For a terminal."""
@@ -92,12 +116,8 @@ class Report:
 
     def json(self) -> dict[str, Any]:
         """Everything, unrounded."""
-        sides = {name: asdict(done) | {"tokens_per_s": done.sampled_tokens / median(done.seconds)} for name, done in self.sides.items()}
-        ratios = {
-            name: {"time": dict(zip(("median", "low", "high"), time_ratio(done, self.ours), strict=True)),
-                   "memory": done.peak_bytes / self.ours.peak_bytes}
-            for name, done in self.sides.items() if done is not self.ours
-        }  # fmt: skip
+        sides = {name: asdict(done) | {"tokens_per_s": done.tokens_per_s} for name, done in self.sides.items()}
+        ratios = {name: asdict(Ratios.of(done, self.ours)) for name, done in self.sides.items() if done is not self.ours}
         return {
             "title": self.title, "date": date.today().isoformat(), "command": self.command, "work": asdict(self.work),
             "machine": asdict(self.machine), "sides": sides, "ratios": ratios,
@@ -107,19 +127,6 @@ class Report:
         """Add the section at the end of a file, which is begun with its header where it does not exist."""
         text = path.read_text() if path.is_file() else HEADER
         path.write_text(f"{text.rstrip()}\n\n{self.markdown()}")
-
-
-def time_ratio(peer: Done, ours: Done) -> tuple[float, float, float]:
-    """How many times our time the peer took: the ratio of the medians, and the lowest and highest that any repeats give."""
-    return (
-        median(peer.seconds) / median(ours.seconds),
-        min(peer.seconds) / max(ours.seconds),
-        max(peer.seconds) / min(ours.seconds),
-    )
-
-
-def _figure(values: tuple[float, ...]) -> str:
-    return _interval(median(values), min(values), max(values))
 
 
 def _interval(value: float, low: float, high: float) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from statistics import median
+from typing import Literal, NamedTuple
 
 from posttrain.policy.models import resolve
 from posttrain.tasks.arithmetic import Arithmetic
@@ -70,7 +73,9 @@ class Done:
     """What one side did, in one process."""
 
     seconds: tuple[float, ...]
-    """Of each measured repeat."""
+    """Of each measured repeat, by the clock."""
+    cpu_seconds: tuple[float, ...]
+    """Of each measured repeat, summed over the threads: seconds × threads on an idle machine, less beside other programs."""
     prompt_tokens: int
     """Tokens in the prompts of a repeat, each prompt counted once."""
     sampled_tokens: int
@@ -79,6 +84,29 @@ class Done:
     """Seconds of each measured repeat, by what they were spent on."""
     peak_bytes: int = 0
     """The largest memory that the process has held, loading included."""
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Sampled tokens per second, at the median repeat."""
+        return self.sampled_tokens / median(self.seconds)
+
+
+class Moment(NamedTuple):
+    """A reading of both clocks, in seconds."""
+
+    wall: float
+    cpu: float
+    """Of all threads of this process."""
+
+    @classmethod
+    def now(cls) -> Moment:
+        return cls(time.perf_counter(), time.process_time())
+
+
+def durations(starts: Sequence[Moment], stops: Sequence[Moment]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Seconds by the clock and of the processor, between each start and its stop."""
+    pairs = list(zip(starts, stops, strict=True))
+    return tuple(b.wall - a.wall for a, b in pairs), tuple(b.cpu - a.cpu for a, b in pairs)
 
 
 def brevity(text: str) -> float:

@@ -60,7 +60,7 @@ def predictions(sequences: Sequence[TokenSequence]) -> list[tuple[int, int, floa
     ]
 
 
-@settings(max_examples=50)
+@settings(max_examples=40)
 @given(some_sequences(), st.integers(1, 200))
 def test_every_prediction_is_made_once_from_the_right_place(sequences, max_tokens):
     expected, batches = predictions(sequences), pack(sequences, max_tokens)
@@ -72,7 +72,7 @@ def test_every_prediction_is_made_once_from_the_right_place(sequences, max_token
     assert [seen[i] for i in range(len(expected))] == expected
 
 
-@settings(max_examples=50)
+@settings(max_examples=40)
 @given(some_sequences(), st.integers(1, 200))
 def test_a_row_is_too_long_only_where_a_single_sequence_is(sequences, max_tokens):
     lengths = {len(s.prompt) + len(s.tokens) for s in sequences}
@@ -80,7 +80,7 @@ def test_a_row_is_too_long_only_where_a_single_sequence_is(sequences, max_tokens
         assert batch.n_tokens <= max_tokens or batch.n_tokens in lengths
 
 
-@settings(max_examples=50)
+@settings(max_examples=40)
 @given(some_sequences())
 def test_siblings_share_one_prompt_in_a_row(sequences):
     predicted = [s for s in sequences if s.n_predicted]
@@ -88,7 +88,7 @@ def test_siblings_share_one_prompt_in_a_row(sequences):
     assert sum(batch.n_tokens for batch in pack(sequences, ONE_ROW)) == expected
 
 
-@settings(max_examples=50)
+@settings(max_examples=40)
 @given(some_sequences(), st.integers(1, 200))
 def test_rows_hold_the_tokens_of_the_sequences_and_no_others(sequences, max_tokens):
     packed = Counter(t for batch in pack(sequences, max_tokens) for t in batch.token_ids.tolist())
@@ -184,7 +184,7 @@ def test_a_document_scores_the_same_alone_as_in_company(policy):
         assert_close(scores(policy, [alone])[0], packed, rtol=0, atol=1e-5)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(st.permutations(range(9)), st.integers(20, 300))
 def test_neither_order_nor_cut_shows_in_the_scores(policy, order, max_tokens):
     sequences = mixed_sequences()
@@ -237,7 +237,7 @@ def test_a_shared_prompt_has_the_gradient_of_separate_copies(policy):
     assert relative_error(shared, {name: sum(c[name] for c in copies) for name in shared}) < 1e-6
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(st.integers(1, 260))
 def test_any_cut_into_batches_gives_the_same_gradient(policy, weights, separate, max_tokens):
     assert relative_error(gradients(policy, mixed_sequences(), weights, max_tokens), separate) < 1e-6

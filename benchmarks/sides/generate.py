@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.work import Done, Work
+from benchmarks.work import Done, Moment, Work, durations
 
 
 def run(work: Work, setting: str) -> Done:
@@ -17,17 +15,16 @@ def run(work: Work, setting: str) -> Done:
     model = AutoModelForCausalLM.from_pretrained(work.folder, dtype=work.dtype).eval()
     model.generation_config.eos_token_id = None  # nothing then stops a completion early
     batch = _batch(tokenizer, work)
-    seconds, outputs = [], None
-    for repeat in range(work.n_repeats):
-        torch.manual_seed(work.seed + repeat)
-        started = time.perf_counter()
+    torch.manual_seed(work.seed)
+    moments = [Moment.now()]
+    for _ in range(work.n_repeats):
         outputs = model.generate(
             **batch, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=work.tokens,
             num_return_sequences=work.samples, pad_token_id=tokenizer.pad_token_id, cache_implementation=setting,
         )  # fmt: skip
-        seconds.append(time.perf_counter() - started)
+        moments.append(Moment.now())
     sampled = outputs[:, batch["input_ids"].shape[1] :].numel()
-    return Done(tuple(seconds[work.warmup :]), int(batch["attention_mask"].sum()), sampled)
+    return Done(*durations(moments[work.warmup : -1], moments[work.warmup + 1 :]), int(batch["attention_mask"].sum()), sampled)
 
 
 def _batch(tokenizer, work: Work) -> dict[str, torch.Tensor]:

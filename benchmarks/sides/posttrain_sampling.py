@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
-from benchmarks.work import Done, Work
+from benchmarks.work import Done, Moment, Work, durations
 from posttrain.engine.local import LocalEngine
 from posttrain.policy.hf import load_policy
 from posttrain.types import Sampling
@@ -15,16 +14,15 @@ def run(work: Work, setting: str = "") -> Done:
     """All completions for each repeat, with their log-probs. No stop tokens are given, so that none ends early."""
     policy = load_policy(str(work.folder), work.dtype)
     prompts = [policy.renderer.prompt(problem.messages) for problem in work.problems]
-    seconds, sampled = asyncio.run(_sample(LocalEngine(policy), prompts, work))
-    return Done(seconds[work.warmup :], sum(map(len, prompts)), sampled)
+    moments, sampled = asyncio.run(_sample(LocalEngine(policy), prompts, work))
+    return Done(*durations(moments[work.warmup : -1], moments[work.warmup + 1 :]), sum(map(len, prompts)), sampled)
 
 
-async def _sample(engine: LocalEngine, prompts: list[tuple[int, ...]], work: Work) -> tuple[tuple[float, ...], int]:
-    """Seconds of each repeat, and the tokens sampled in one."""
-    seconds = []
+async def _sample(engine: LocalEngine, prompts: list[tuple[int, ...]], work: Work) -> tuple[list[Moment], int]:
+    """The moments between repeats, and the tokens sampled in the last."""
+    moments = [Moment.now()]
     for repeat in range(work.n_repeats):
         sampling = Sampling(1.0, work.tokens, seed=work.seed + repeat)
-        started = time.perf_counter()
         groups = await asyncio.gather(*(engine.sample(prompt, work.samples, sampling) for prompt in prompts))
-        seconds.append(time.perf_counter() - started)
-    return tuple(seconds), sum(len(completion.token_ids) for group in groups for completion in group)
+        moments.append(Moment.now())
+    return moments, sum(len(completion.token_ids) for group in groups for completion in group)

@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.work import Done, Work, brevity
+from benchmarks.work import Done, Moment, Work, brevity, durations
 from posttrain.agents.loop import ModelAgent
 from posttrain.algorithms.grpo import Config, Learner, step
 from posttrain.engine.local import LocalEngine
 from posttrain.policy.hf import load_policy
 from posttrain.policy.optim import Optimizer
 from posttrain.tasks.arithmetic import Arithmetic
-from posttrain.training.loop import Trained
+from posttrain.training.loop import StepResult, Trained
 from posttrain.types import Completion, Engine, Rollout, Sampling, Score
 
 
@@ -38,12 +38,13 @@ class Brevity(Arithmetic):
 def run(work: Work, setting: str = "") -> Done:
     """One step for each repeat, everything in it: sampling, scoring, forward and backward, AdamW."""
     learner = _learner(work)
-    timings = asyncio.run(_steps(learner, work.n_repeats))[work.warmup :]
+    results, moments = asyncio.run(_steps(learner, work.n_repeats))
     prompts = [learner.trained.policy.renderer.prompt(p.messages) for p in work.problems]
-    column = lambda name: tuple(t[name] for t in timings)  # noqa: E731
+    (sampled,) = {result.metrics["sampling/tokens"] for result in results}
+    part = lambda name: tuple(result.timings[name] for result in results[work.warmup :])  # noqa: E731
     return Done(
-        column("time/step_s"), sum(map(len, prompts)), work.n_completions * work.tokens,
-        {"sampling": column("time/sample_s"), "training": column("time/train_s")},
+        *durations(moments[work.warmup : -1], moments[work.warmup + 1 :]), sum(map(len, prompts)), int(sampled),
+        {"sampling": part("time/sample_s"), "training": part("time/train_s")},
     )  # fmt: skip
 
 
@@ -58,9 +59,10 @@ def _learner(work: Work) -> Learner:
     return Learner(trained, agent, Brevity(), work.problems, None, config)
 
 
-async def _steps(learner: Learner, n: int) -> list[dict[str, float]]:
-    results = [await step(learner) for _ in range(n)]
-    expected = learner.config.problems_per_step * learner.config.group_size * learner.config.max_tokens
-    if any(result.metrics["sampling/tokens"] != expected for result in results):
-        raise ValueError(f"a step did not sample {expected} tokens")
-    return [result.timings for result in results]
+async def _steps(learner: Learner, n: int) -> tuple[list[StepResult], list[Moment]]:
+    """What each step said, and the moments between them."""
+    results, moments = [], [Moment.now()]
+    for _ in range(n):
+        results.append(await step(learner))
+        moments.append(Moment.now())
+    return results, moments

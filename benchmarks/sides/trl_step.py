@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 import warnings
 from dataclasses import dataclass, field
 
@@ -12,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from benchmarks.work import Done, Work, brevity
+from benchmarks.work import Done, Moment, Work, brevity, durations
 
 NEVER = "<|never|>"
 """The tokenizer's end-of-text while measuring: the model has no row for it, so no completion ends early."""
@@ -22,20 +21,20 @@ NEVER = "<|never|>"
 class Clock(TrainerCallback):
     """When each step began, when its completions came to be scored, and when it ended."""
 
-    began: list[float] = field(default_factory=list)
-    scored: list[float] = field(default_factory=list)
-    ended: list[float] = field(default_factory=list)
+    began: list[Moment] = field(default_factory=list)
+    scored: list[Moment] = field(default_factory=list)
+    ended: list[Moment] = field(default_factory=list)
     sampled_tokens: int = 0
 
     def on_step_begin(self, args, state, control, **unused) -> None:
-        self.began.append(time.perf_counter())
+        self.began.append(Moment.now())
 
     def on_step_end(self, args, state, control, **unused) -> None:
-        self.ended.append(time.perf_counter())
+        self.ended.append(Moment.now())
 
     def reward(self, completions, completion_ids, **unused) -> list[float]:
         """TRL calls it once a step, between sampling and training."""
-        self.scored.append(time.perf_counter())
+        self.scored.append(Moment.now())
         self.sampled_tokens += sum(map(len, completion_ids))
         return [brevity(completion[0]["content"]) for completion in completions]
 
@@ -48,10 +47,10 @@ def run(work: Work, setting: str) -> Done:
         trainer = _trainer(work, setting, folder, clock)
         trainer.train()
     prompt_tokens = (trainer.state.num_input_tokens_seen - clock.sampled_tokens) // (work.samples * work.n_repeats)
-    between = lambda starts, stops: tuple(b - a for a, b in zip(starts, stops, strict=True))[work.warmup :]  # noqa: E731
+    began, scored, ended = (moments[work.warmup :] for moments in (clock.began, clock.scored, clock.ended))
     return Done(
-        between(clock.began, clock.ended), prompt_tokens, clock.sampled_tokens // work.n_repeats,
-        {"sampling": between(clock.began, clock.scored), "training": between(clock.scored, clock.ended)},
+        *durations(began, ended), prompt_tokens, clock.sampled_tokens // work.n_repeats,
+        {"sampling": durations(began, scored)[0], "training": durations(scored, ended)[0]},
     )  # fmt: skip
 
 

@@ -97,13 +97,13 @@ def alone(policy) -> list[list[Completion]]:
     return [sampled(policy, [ask])[0] for ask in BUSY]
 
 
-@pytest.mark.parametrize("max_rows", [256, 40, 12, 8, 1])
+@pytest.mark.parametrize("max_rows", [256, 12, 1])
 def test_a_sample_is_the_same_alone_and_in_company_however_many_rows_there_are(policy, alone, max_rows):
     for measured, expected in zip(sampled(policy, BUSY, max_rows=max_rows), alone, strict=True):
         assert_same(measured, expected)
 
 
-@pytest.mark.parametrize("prefill_tokens", [1, 20, 60])
+@pytest.mark.parametrize("prefill_tokens", [1, 60])
 def test_how_prompts_are_read_together_does_not_show(policy, alone, prefill_tokens):
     for measured, expected in zip(sampled(policy, BUSY, prefill_tokens=prefill_tokens), alone, strict=True):
         assert_same(measured, expected)
