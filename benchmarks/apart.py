@@ -36,7 +36,7 @@ def run_apart(side: Side, work: Work) -> Done:
         try:
             return pool.submit(_run, side, work).result()
         except BrokenProcessPool:
-            raise UserError(f"the process of '{side.name}' was killed, probably for want of memory: lower --prompts or --tokens") from None
+            raise UserError(f"'{side.name}' was killed, probably for want of memory: lower --prompts or --tokens") from None
 
 
 def _run(side: Side, work: Work) -> Done:

@@ -19,6 +19,10 @@ from posttrain.policy.numerics import has_bf16_units
 from posttrain.types import UserError
 
 
+SidesFor = Callable[[Work], Sequence[Side]]
+"""Who is compared at some work, ours first."""
+
+
 @dataclass(frozen=True)
 class Options:
     """What to measure, and how to print it."""
@@ -32,8 +36,8 @@ class Options:
     """Also append a dated section to this file (docs/BENCHMARKS.md)."""
 
 
-def main(module: str, title: str, about: str, sides_for: Callable[[Work], Sequence[Side]], argv: Sequence[str] | None = None) -> None:
-    """Run `python -m MODULE` and exit: 0 done, 2 bad input."""
+def main(module: str, title: str, about: str, sides_for: SidesFor, argv: Sequence[str] | None = None) -> None:
+    """`python -m MODULE`: exits with 2 on bad input, said in one sentence."""
     argv = list(sys.argv[1:] if argv is None else argv)
     options = _parse(module, about, argv)
     try:
@@ -43,7 +47,7 @@ def main(module: str, title: str, about: str, sides_for: Callable[[Work], Sequen
     _show(report, options)
 
 
-def measure(command: str, title: str, options: Options, sides_for: Callable[[Work], Sequence[Side]]) -> Report:
+def measure(command: str, title: str, options: Options, sides_for: SidesFor) -> Report:
     """Run all sides, ours first.
 
     Raises UserError where a peer is not installed, before anything is measured.
@@ -52,7 +56,7 @@ def measure(command: str, title: str, options: Options, sides_for: Callable[[Wor
     sides = sides_for(work)[: None if options.peers else 1]
     for side in sides:
         if side.needs and find_spec(side.needs) is None:
-            raise UserError(f"{side.needs} is not installed: pip install 'posttrain[bench]', or measure our side alone with --no-peers")
+            raise UserError(f"{side.needs} is not installed: pip install 'posttrain[bench]', or run our side alone: --no-peers")
     resolve(work.model)  # fetched and converted now, not while a side's memory is measured
     machine = Machine.here()
     done = {}

@@ -38,7 +38,8 @@ from benchmarks.work import Work
 def sides(work: Work) -> tuple[Side, ...]:
     """Ours first."""
     settings = ["default", "kept activations", "one batch", *(["bf16 weights"] if work.dtype == "bfloat16" else [])]
-    return Side("posttrain", "posttrain_step"), *(Side(f"TRL, {setting}", "trl_step", setting, needs="trl") for setting in settings)
+    peers = (Side(f"TRL, {setting}", "trl_step", setting, needs="trl") for setting in settings)
+    return Side("posttrain", "posttrain_step"), *peers
 
 
 if __name__ == "__main__":

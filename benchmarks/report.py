@@ -85,11 +85,13 @@ class Report:
     @property
     def rows(self) -> list[list[str]]:
         """The table's rows, its header first."""
-        header = ["side", "all, s", *(f"{part}, s" for part in self.parts), "CPU, s", "tokens/s", "memory, GB", "× time", "× CPU", "× memory"]
+        figures = ["all, s", *(f"{part}, s" for part in self.parts), "CPU, s", "tokens/s", "memory, GB"]
+        header = ["side", *figures, "× time", "× CPU", "× memory"]
         return [header, *(self._row(name, done) for name, done in self.sides.items())]
 
     def _row(self, name: str, done: Done) -> list[str]:
-        figures = [*(median(done.parts[part]) for part in self.parts), median(done.cpu_seconds), done.tokens_per_s, done.peak_bytes / 1e9]
+        parts = [median(done.parts[part]) for part in self.parts]
+        figures = [*parts, median(done.cpu_seconds), done.tokens_per_s, done.peak_bytes / 1e9]
         cells = [name, _interval(median(done.seconds), min(done.seconds), max(done.seconds)), *map(_short, figures)]
         if done is self.ours:
             return [*cells, "", "", ""]
@@ -110,7 +112,8 @@ class Report:
     def markdown(self) -> str:
         """A dated section."""
         header, *rows = self.rows
-        lines = [f"## {date.today().isoformat()}: {self.title}", "", f"`{self.command}`", "", f"{self.conditions}. {self.machine}.", ""]
+        title = f"## {date.today().isoformat()}: {self.title}"
+        lines = [title, "", f"`{self.command}`", "", f"{self.conditions}. {self.machine}.", ""]
         lines += [_line(header), _line(["---", *["---:"] * (len(header) - 1)]), *map(_line, rows)]
         return "\n".join(lines) + "\n"
 

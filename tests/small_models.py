@@ -1,4 +1,4 @@
-"""Small models and texts, for tests that need a real forward."""
+"""Small models and texts, for tests that need a real forward, and plain computations that a fast one must equal."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from torch.utils._pytree import tree_iter
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from posttrain.batching import TokenSequence, pack
+from posttrain.policy.head import Head
 from posttrain.policy.hf import Policy
 from posttrain.policy.models import tiny_tokenizer
+from posttrain.types import Completion
 
 EOS = 257
 """`tiny_tokenizer`'s end of turn; its ids below 256 are bytes."""
@@ -56,6 +58,22 @@ def eager_logprobs(model: torch.nn.Module, sequences: Sequence[TokenSequence]) -
     return torch.cat(parts)
 
 
+def dense_head(head: Head, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, temperatures: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probs and entropies from all logits at once, with autograd's own derivatives, in the dtype of `hidden`."""
+    logits = (hidden @ weight.T + (0 if bias is None else bias))[:, : head.vocab_size] * head.scale
+    if head.softcap is not None:
+        logits = head.softcap * torch.tanh(logits / head.softcap)
+    logp = (logits / temperatures[:, None].to(hidden.dtype)).log_softmax(-1)
+    return logp.gather(1, targets[:, None])[:, 0], -(logp.exp() * logp).sum(-1)
+
+
+def mismatch(policy: Policy, completions: Sequence[Completion]) -> Tensor:
+    """For each sampled token, the difference in nats between what its sampler said and what the policy says."""
+    sequences = [TokenSequence(c.prompt_token_ids, c.token_ids, None, c.sampling.temperature) for c in completions]
+    said = torch.tensor([x for c in completions for x in c.sampling_logprobs])
+    return (policy.score(sequences)[0] - said).abs()
+
+
 def gradients(policy: Policy, sequences: Sequence[TokenSequence], weights: Tensor, max_tokens: int) -> dict[str, Tensor]:
     """Gradient of the weighted sum of all log-probs, collected over the batches of at most `max_tokens` tokens."""
     policy.model.zero_grad()
@@ -65,10 +83,10 @@ def gradients(policy: Policy, sequences: Sequence[TokenSequence], weights: Tenso
 
 
 def relative_error(measured: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
-    """The largest difference of two gradients over the largest number in them."""
+    """The norm of the difference of two gradients over the norm of the second."""
     assert measured.keys() == expected.keys()
-    scale = max(g.abs().max().item() for g in expected.values())
-    return max((measured[name] - expected[name]).abs().max().item() for name in expected) / scale
+    norm = lambda tensors: torch.cat([t.flatten() for t in tensors]).double().norm().item()  # noqa: E731
+    return norm([measured[name] - expected[name] for name in expected]) / norm(expected.values())
 
 
 class LargestResult(TorchDispatchMode):

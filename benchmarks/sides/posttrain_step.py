@@ -23,7 +23,9 @@ class WithoutStops:
 
     engine: Engine
 
-    async def sample(self, prompt_token_ids: Sequence[int], n: int, sampling: Sampling, stop_token_ids: Sequence[int] = ()) -> list[Completion]:
+    async def sample(
+        self, prompt_token_ids: Sequence[int], n: int, sampling: Sampling, stop_token_ids: Sequence[int] = ()
+    ) -> list[Completion]:
         return await self.engine.sample(prompt_token_ids, n, sampling)
 
 

@@ -75,5 +75,6 @@ def _config(work: Work, setting: str, folder: str) -> GRPOConfig:
         output_dir=folder, max_steps=work.n_repeats, seed=work.seed, use_cpu=True, bf16=work.dtype == "bfloat16",
         num_generations=work.samples, max_completion_length=work.tokens, shuffle_dataset=False,
         per_device_train_batch_size=rows, gradient_accumulation_steps=work.n_completions // rows,
-        gradient_checkpointing=setting == "default", report_to="none", logging_strategy="no", save_strategy="no", disable_tqdm=True,
+        gradient_checkpointing=setting == "default",
+        report_to="none", logging_strategy="no", save_strategy="no", disable_tqdm=True,
     )  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -13,12 +12,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from posttrain import cli
 from posttrain.algorithms.grpo import Config, train
@@ -26,94 +24,7 @@ from posttrain.policy.lora import LoraConfig
 from posttrain.policy.models import last_checkpoint, resolve
 from posttrain.policy.optim import AdamWConfig
 from posttrain.types import UserError
-
-STEPS = 8
-BASE = {
-    "--model": "tiny", "--task": "arithmetic:levels=1,n_train=10", "--steps": STEPS, "--problems-per-step": 3, "--group-size": 6,
-    "--max-tokens": 10, "--checkpoint-every": 3, "--seed": 5, "--learning-rate": "1e-2", "--dtype": "float32", "--kl-coef": "0.01",
-}  # fmt: skip
-"""Two passes and a half through ten problems; an answer of the random model is right now and then."""
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "all weights": {},
-    "adapter": {"--lora-rank": 4},
-    "bf16": {"--dtype": "bfloat16"},
-    "dealt and refilled": {"--updates": 2, "--epochs": 2, "--extra-rounds": 1, "--loss": "cispo"},
-}
-
-
-def command(out: Path, changes: dict[str, Any]) -> list[str]:
-    return ["train", "grpo", "--out", str(out), *(str(word) for flag in ({**BASE, **changes}).items() for word in flag)]
-
-
-@dataclass(frozen=True)
-class Left:
-    """What a run has left on disk."""
-
-    weights: dict[str, bytes]
-    metrics: bytes
-    rollouts: bytes
-    optimizer: str
-
-    @classmethod
-    def by(cls, run: Path) -> Left:
-        last = last_checkpoint(run)
-        assert last is not None
-        return cls(
-            {path.name: path.read_bytes() for path in last.glob("*.safetensors")},
-            *((run / log).read_bytes() for log in ("metrics.jsonl", "rollouts.jsonl")),
-            _as_text(torch.load(last / "trainer" / "optimizer.pt", weights_only=True)),
-        )
-
-
-def _as_text(value: Any) -> str:
-    """Equal for states that are equal to the last bit."""
-    if isinstance(value, torch.Tensor):
-        return value.contiguous().view(-1).view(torch.uint8).numpy().tobytes().hex()
-    if isinstance(value, dict):
-        return str({key: _as_text(inner) for key, inner in value.items()})
-    return str([_as_text(inner) for inner in value] if isinstance(value, list | tuple) else value)
-
-
-# ------------------------------------------------------------------------------------------------------ real processes
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["posttrain.algorithms.grpo"])
-"""Children begin with everything imported, which else would take most of each one's time."""
-
-
-def begin(argv: list[str]) -> Any:
-    process = SERVER.Process(target=cli.main, args=(argv,))
-    process.start()
-    return process
-
-
-def finish(argv: list[str]) -> None:
-    process = begin(argv)
-    process.join(60)
-    assert process.exitcode == 0
-
-
-def kill_when(argv: list[str], moment: Callable[[], bool]) -> None:
-    """Start a run and kill it, with no chance to clean up, as soon as the moment has come."""
-    process = begin(argv)
-    deadline = time.monotonic() + 60
-    while process.is_alive() and not moment():
-        assert time.monotonic() < deadline, "the moment never came"
-    process.kill()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL, "the run ended before its moment came"
-
-
-def n_steps(run: Path) -> int:
-    log = run / "metrics.jsonl"
-    return log.read_bytes().count(b"\n") if log.exists() else 0
-
-
-def writing(run: Path) -> bool:
-    """Whether a checkpoint is half written."""
-    return any(run.glob("checkpoints/.step_*/*"))
+from tests.algorithms.kills import STEPS, VARIANTS, begin, command, finish, kill_when, left_by, n_steps, writing
 
 
 @pytest.fixture(scope="module")
@@ -138,11 +49,11 @@ def test_a_killed_run_goes_on_to_the_same_bits(variant: str, undisturbed: Callab
     run = tmp_path / "run"
     argv = command(run, VARIANTS[variant])
     dice = random.Random(variant)
-    for step in sorted(dice.sample(range(STEPS - 1), 2)):
+    for step in sorted(dice.sample(range(STEPS - 1), 1 if VARIANTS[variant] else 2)):
         wait = dice.random() * 0.05  # anywhere within a step
         kill_when(argv, lambda step=step, wait=wait: n_steps(run) > step and not time.sleep(wait))
     finish(argv)
-    assert Left.by(run) == Left.by(undisturbed(variant))
+    assert left_by(run) == left_by(undisturbed(variant))
 
 
 def test_a_run_killed_while_it_writes_a_checkpoint_goes_on_to_the_same_bits(
@@ -154,7 +65,7 @@ def test_a_run_killed_while_it_writes_a_checkpoint_goes_on_to_the_same_bits(
     assert writing(run) and last_checkpoint(run) is None
     kill_when(argv, lambda: last_checkpoint(run) is not None and writing(run))
     finish(argv)
-    assert Left.by(run) == Left.by(undisturbed("all weights"))
+    assert left_by(run) == left_by(undisturbed("all weights"))
     assert [path.name for path in (run / "checkpoints").iterdir()] == [f"step_{STEPS:06d}"]
 
 
@@ -163,7 +74,7 @@ def test_a_run_killed_before_its_first_step_begins_anew(undisturbed: Callable[[s
     argv = command(run, {})
     kill_when(argv, run.exists)
     finish(argv)
-    assert Left.by(run) == Left.by(undisturbed("all weights"))
+    assert left_by(run) == left_by(undisturbed("all weights"))
 
 
 @pytest.mark.slow
@@ -180,14 +91,17 @@ def test_a_run_killed_again_and_again_goes_on_to_the_same_bits(
         process.kill()
         process.join()
     finish(argv)
-    assert Left.by(run) == Left.by(undisturbed(variant))
+    assert left_by(run) == left_by(undisturbed(variant))
 
 
 def test_ctrl_c_ends_with_130_and_the_command_that_goes_on(undisturbed: Callable[[str], Path], tmp_path: Path) -> None:
     run = tmp_path / "a run"
     argv = command(run, {})
     environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
-    process = subprocess.Popen([sys.executable, "-m", "posttrain.cli", *argv], stderr=subprocess.PIPE, text=True, env=environment)
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 - these tests may run in the background, where it is ignored
+    process = subprocess.Popen(
+        [sys.executable, "-m", "posttrain.cli", *argv], stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heard
+    )
     while n_steps(run) < 2:
         assert process.poll() is None
         time.sleep(0.01)
@@ -198,7 +112,7 @@ def test_ctrl_c_ends_with_130_and_the_command_that_goes_on(undisturbed: Callable
     assert last_line.startswith("posttrain: interrupted; go on with: posttrain train grpo") and f"--out '{run}'" in last_line
     assert "Traceback" not in said
     finish(argv)
-    assert Left.by(run) == Left.by(undisturbed("all weights"))
+    assert left_by(run) == left_by(undisturbed("all weights"))
 
 
 # ------------------------------------------------------------------------------------------------- without a process each
@@ -240,17 +154,17 @@ def test_extending_a_finished_run_equals_one_longer_run(changes: dict[str, Any],
     extended = trained(config(tmp_path / "extended", steps=3, **changes))
     trained(config(extended, steps=5, **changes))
     longer = trained(config(tmp_path / "longer", steps=5, **changes))
-    assert Left.by(extended) == Left.by(longer)
+    assert left_by(extended) == left_by(longer)
 
 
 def test_a_finished_run_started_again_changes_nothing(run: Path) -> None:
-    before = Left.by(run)
+    before = left_by(run)
     trained(config(run))
-    assert Left.by(run) == before
+    assert left_by(run) == before
 
 
 def test_where_checkpoints_fall_does_not_change_the_run(run: Path, tmp_path: Path) -> None:
-    assert Left.by(run) == Left.by(trained(config(tmp_path / "often", checkpoint_every=1)))
+    assert left_by(run) == left_by(trained(config(tmp_path / "often", checkpoint_every=1)))
 
 
 def test_how_attempts_are_packed_may_change_rounding_and_so_is_not_taken_up(run: Path) -> None:
@@ -259,12 +173,12 @@ def test_how_attempts_are_packed_may_change_rounding_and_so_is_not_taken_up(run:
 
 
 def test_lines_beyond_the_checkpoint_and_a_torn_last_one_are_written_anew(run: Path) -> None:
-    before = Left.by(run)
+    before = left_by(run)
     for log in ("metrics.jsonl", "rollouts.jsonl", "timings.jsonl"):
         with (run / log).open("a") as file:
             file.write('{"step": 5, "written": "after the checkpoint"}\n{"step": 6, "reward/me')
     longer = trained(config(run, steps=5))
-    assert (longer / "metrics.jsonl").read_bytes().startswith(before.metrics)
+    assert (longer / "metrics.jsonl").read_bytes().startswith(before["metrics.jsonl"])
     rows = [json.loads(line) for line in (longer / "rollouts.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [step for step in range(1, 6) for _ in range(3)]
     assert not any("written" in row for row in rows)
@@ -278,11 +192,11 @@ def test_a_log_that_lost_lines_of_its_checkpoint_is_not_gone_on_with(run: Path) 
 
 
 def test_a_changed_configuration_is_refused_and_the_fields_are_named(run: Path) -> None:
-    before = Left.by(run)
+    before = left_by(run)
     changed = replace(config(run), seed=6, optim=AdamWConfig(learning_rate=1e-3))
     with pytest.raises(UserError, match=r"optim .*1e-2|optim .*0\.01.*seed \(5 there, 6 now\)"):
         trained(changed)
-    assert Left.by(run) == before
+    assert left_by(run) == before
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
@@ -319,7 +233,7 @@ def test_a_checkpoint_without_the_trainers_state_is_named(run: Path) -> None:
 def test_a_run_that_was_moved_goes_on(run: Path, tmp_path: Path) -> None:
     moved = run.rename(tmp_path / "moved")
     longer = trained(config(tmp_path / "longer", steps=5))
-    assert Left.by(trained(config(moved, steps=5))) == Left.by(longer)
+    assert left_by(trained(config(moved, steps=5))) == left_by(longer)
 
 
 def test_a_run_goes_on_from_an_adapter_that_knows_its_base(tmp_path: Path) -> None:

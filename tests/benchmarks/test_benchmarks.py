@@ -41,8 +41,8 @@ def test_all_sides_of_sampling_read_and_write_equally_many_tokens():
 def test_our_step_trains_on_every_completion_to_its_full_length():
     done = done_here(grpo_step.sides(TINY)[0])
     assert done.sampled_tokens == 2 * 3 * 5
-    for i, seconds in enumerate(done.seconds):
-        assert seconds == pytest.approx(done.parts["sampling"][i] + done.parts["training"][i], rel=0.05)
+    for seconds, sampling_s, training_s in zip(done.seconds, done.parts["sampling"], done.parts["training"], strict=True):
+        assert 0 < sampling_s < sampling_s + training_s <= seconds
 
 
 @pytest.mark.skipif(find_spec("trl") is None, reason="TRL is an extra: pip install 'posttrain[bench]'")
@@ -104,10 +104,10 @@ def test_the_program_measures_our_side_in_a_process_of_its_own_and_prints_json(c
     assert printed["machine"]["versions"]["torch"]
 
 
-@pytest.mark.parametrize("flags", [["--samples", "1"], ["--tokens", "0"], ["--threads", "-1"], ["--model", "no-such-model", "--no-peers"]])
+@pytest.mark.parametrize("flags", ["--samples 1", "--tokens 0", "--threads -1", "--model no-such-model"])
 def test_bad_input_is_refused_in_one_sentence(flags, capsys):
     with pytest.raises(SystemExit) as end:
-        main("benchmarks.sampling", "sampling", "", sampling.sides, flags)
+        main("benchmarks.sampling", "sampling", "", sampling.sides, flags.split())
     assert end.value.code == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 

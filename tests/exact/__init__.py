@@ -1,0 +1,8 @@
+"""Checks against closed forms, enumeration and plain computations; `table` publishes them."""
+
+from __future__ import annotations
+
+from posttrain.policy.numerics import prefer_reproducible_products
+
+# Before the first product of the process, whichever module of this folder makes it.
+prefer_reproducible_products()

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from types import ModuleType
 
-from tests.exact import divergences, fixed_points, gradients, reductions, sampling
+from tests.exact import divergences, fixed_points, forward, gradients, reductions, sampling
 from tests.exact.check import Check, CheckFunction, rows
 
-SECTIONS: tuple[ModuleType, ...] = (gradients, divergences, fixed_points, reductions, sampling)
+SECTIONS: tuple[ModuleType, ...] = (gradients, divergences, fixed_points, reductions, sampling, forward)
 
 HEADER = """# What is checked exactly
 
@@ -22,6 +22,9 @@ each again. Expectations are sums over every completion of a policy that has few
 (6 completions of one token), a *tree* (9 of two tokens, with logits of its own behind each prefix) and a *transformer*
 (a Llama of one layer, 121 completions of 1 to 4 tokens). Gradients are compared with finite differences of the exact
 objective; a relative gradient error is the norm of the difference over the norm of the truth. G is the group size.
+The last section is of real forwards: *tiny* is a random Llama of two layers over bytes, *lanes* the same with heads of
+16 numbers, *smollm2* the embedded model. What sampler and trainer differ by depends on the processor and on the shapes
+that its products have kernels for.
 
 - *item*: the number in the project's checklist of what goes silently wrong in post-training;
 - *expected*: for `=`, what theory says, and *measured* lies within the *tolerance* of it; for `<` and `>` a bound;

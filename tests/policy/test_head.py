@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from posttrain.policy.head import CHUNK_LOGITS, Head, entropy, tempered_logprobs
-from tests.small_models import LargestResult
+from tests.small_models import LargestResult, dense_head
 
 
 @dataclass(frozen=True)
@@ -21,15 +21,6 @@ class SmallChunks(Head):
     """A head that computes three predictions at once, so that a few of them make several chunks."""
 
     chunk: int = 3
-
-
-def dense(head: Head, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, temperatures: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probs and entropies from all logits at once, in fp64 and with autograd's own derivatives."""
-    logits = (hidden @ weight.T + (0 if bias is None else bias))[:, : head.vocab_size] * head.scale
-    if head.softcap is not None:
-        logits = head.softcap * torch.tanh(logits / head.softcap)
-    logp = (logits / temperatures[:, None].double()).log_softmax(-1)
-    return logp.gather(1, targets[:, None])[:, 0], -(logp.exp() * logp).sum(-1)
 
 
 class Case:
@@ -52,7 +43,7 @@ class Case:
 
     def expected(self) -> list[Tensor]:
         inputs = self._inputs(lambda x: x.double())
-        return self._with_gradients(dense(Head(inputs[1], **self.settings), *inputs, self.targets, self.temperatures), inputs)
+        return self._with_gradients(dense_head(Head(inputs[1], **self.settings), *inputs, self.targets, self.temperatures), inputs)
 
     def _inputs(self, cast) -> list[Tensor | None]:
         return [None if x is None else cast(x).detach().requires_grad_() for x in (self.hidden, self.weight, self.bias)]
