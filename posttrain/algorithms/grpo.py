@@ -118,7 +118,7 @@ class Config:
     """The adapter's update is scaled by lora_alpha / lora_rank."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """What the model computes in; auto takes bf16 where the processor has units for it. Weights are kept in fp32 either way."""
-    tokens_per_batch: int = 2048
+    tokens_per_batch: int = 1024
     """Tokens in one packed row: memory grows with it, results do not depend on it."""
     checkpoint_every: int = 20
     """Steps between checkpoints; the last step always leaves one."""
