@@ -73,7 +73,6 @@ class PackedAttention:
         outs = [self._bucket(bucket, *parts, rules) for bucket, *parts in zip(layout.buckets, *own, *prefix, strict=True)]
         return _OutOfSlots.apply(torch.cat(outs), layout.slots)
 
-
     def _bucket(self, bucket: Bucket, q: Tensor, k: Tensor, v: Tensor, prefix_k: Tensor, prefix_v: Tensor, rules: Rules) -> Tensor:
         """The outputs of a bucket's slots; everything is [slots, heads, d]."""
         grid = (bucket.n_groups, bucket.n_segments, bucket.length)
