@@ -7,14 +7,18 @@ message is what its addition added, which holds because a template only ever app
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from posttrain.types import Message, UserError
+
+Tools = Sequence[Mapping[str, Any]]
+"""Descriptions of tools as JSON schemas, in the shape that chat templates take (OpenAI's)."""
 
 PLAIN_TEMPLATE = (
     "{% for m in messages %}{{ m['role'] | capitalize + ':' }}{% if m['content'][:1] | trim %}{{ ' ' }}{% endif %}{{ m['content'] }}"
@@ -62,18 +66,18 @@ class Renderer:
         eos = self.tokenizer.eos_token_id
         return tuple(dict.fromkeys(t for t in (first, eos) if t is not None))
 
-    def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
+    def prompt(self, messages: Sequence[Message], tools: Tools = ()) -> tuple[int, ...]:
         """The tokens that the model reads before it answers, the opening of its own turn included."""
         if not messages:
             raise UserError("a prompt needs at least one message")
-        return tuple(self._encode(messages, generation=True))
+        return tuple(self._encode(messages, tools, generation=True))
 
     def parse(self, token_ids: Sequence[int]) -> Message:
         """The assistant's message that these sampled tokens spell, without its end of turn."""
         kept = [t for t in token_ids if t not in self.stop_token_ids]
         return Message("assistant", self.decode(kept))
 
-    def render(self, messages: Sequence[Message]) -> Rendered:
+    def render(self, messages: Sequence[Message], tools: Tools = ()) -> Rendered:
         """A whole conversation, with the assistant's own tokens marked.
 
         Raises UserError where a longer conversation does not begin with the tokens of the shorter one, and where the
@@ -84,9 +88,9 @@ class Renderer:
         done: tuple[int, ...] = ()
         trained: list[bool] = []
         for i, message in enumerate(messages):
-            whole = tuple(self._encode(messages[: i + 1]))
+            whole = tuple(self._encode(messages[: i + 1], tools))
             is_assistant = message.role == "assistant"
-            start = self.prompt(messages[:i]) if is_assistant else done
+            start = self.prompt(messages[:i], tools) if is_assistant else done
             if whole[: len(start)] != start or start[: len(done)] != done:
                 raise UserError(
                     f"this chat template rewrites earlier turns when message {i + 1} is added, so its tokens cannot be"
@@ -115,13 +119,26 @@ class Renderer:
         last = ends[-1] if ends else len(added) - 1
         return [i <= last for i in range(len(added))]
 
-    def _encode(self, messages: Sequence[Message], generation: bool = False) -> list[int]:
+    def _encode(self, messages: Sequence[Message], tools: Tools = (), generation: bool = False) -> list[int]:
         """One pass through the template, one through the tokenizer, and no special token but the template's own."""
-        turns = [{"role": m.role, "content": m.content} for m in messages]
         try:
             text = self.tokenizer.apply_chat_template(
-                turns, chat_template=self.template, add_generation_prompt=generation, tokenize=False
-            )
-        except TemplateError as error:
+                [_turn(m) for m in messages], tools=[dict(t) for t in tools] or None, chat_template=self.template,
+                add_generation_prompt=generation, tokenize=False,
+            )  # fmt: skip
+        except (TemplateError, TypeError) as error:
             raise UserError(f"this model's chat template refuses the conversation ({error}): change its roles or their order") from error
         return self.tokenizer.encode(text, add_special_tokens=False)
+
+
+def _turn(message: Message) -> dict[str, Any]:
+    """A message as chat templates read it; keys that say nothing are left out, for templates ask whether they are there."""
+    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        turn["tool_calls"] = [
+            {"type": "function", "function": {"name": call.name, "arguments": dict(call.arguments)}} | ({"id": call.id} if call.id else {})
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id:
+        turn["tool_call_id"] = message.tool_call_id
+    return turn

@@ -20,11 +20,25 @@ class UserError(Exception):
 
 
 @dataclass(frozen=True)
+class ToolCall:
+    """A model's request that a tool be run."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    id: str = ""
+    """What the tool's answer refers to; empty where a chat format has no names for calls."""
+
+
+@dataclass(frozen=True)
 class Message:
     """One turn of a conversation. A conversation is a tuple of messages, and only ever grows."""
 
     role: str
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    """What an assistant's turn asks to be run."""
+    tool_call_id: str = ""
+    """Which call a tool's turn answers."""
 
 
 @dataclass(frozen=True)
