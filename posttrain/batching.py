@@ -101,6 +101,8 @@ class Batch:
     """Long[N]: the token of the row whose hidden state predicts."""
     targets: Tensor
     """Long[N]: the token predicted."""
+    places: Tensor
+    """Long[N]: where in the row the predicted token itself stands: a reward model reads there, a critic at `sources`."""
     temperatures: Tensor
     """Float[N]"""
     index: Tensor
@@ -170,7 +172,7 @@ def _build(row: list[int], sequences: Sequence[TokenSequence], starts: list[int]
     token_ids: list[int] = []
     position_ids: list[int] = []
     sources: list[int] = []
-    targets: list[int] = []
+    places: list[int] = []
     temperatures: list[float] = []
     index: list[int] = []
     groups: list[tuple[range, list[range]]] = []
@@ -190,13 +192,14 @@ def _build(row: list[int], sequences: Sequence[TokenSequence], starts: list[int]
         marks = sequence.predicted or (True,) * len(own)
         predicted = [t for t, mark in zip(own, marks, strict=True) if mark]
         sources += [t - 1 if t > own.start else prefix.stop - 1 for t in predicted]
-        targets += [token_ids[t] for t in predicted]
+        places += predicted
         temperatures += [sequence.temperature] * len(predicted)
         index += range(starts[i], starts[i] + len(predicted))
     long = torch.long
     return Batch(
         torch.tensor(token_ids, dtype=long), torch.tensor(position_ids, dtype=long), make_layout(groups, len(token_ids)),
-        torch.tensor(sources, dtype=long), torch.tensor(targets, dtype=long), torch.tensor(temperatures), torch.tensor(index, dtype=long),
+        torch.tensor(sources, dtype=long), torch.tensor([token_ids[t] for t in places], dtype=long), torch.tensor(places, dtype=long),
+        torch.tensor(temperatures), torch.tensor(index, dtype=long),
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from posttrain import __version__, cli
+from posttrain.commands import base
 from posttrain.policy.models import resolve, tiny_tokenizer
 from posttrain.renderer import Renderer
 
@@ -94,7 +95,7 @@ def test_the_help_of_training_explains_every_setting_and_names_the_presets(postt
 
 
 def test_no_command_is_a_cry_for_help(posttrain) -> None:
-    assert posttrain().out == posttrain("--help").out == cli.HELP
+    assert posttrain().out == posttrain("--help").out == cli.help_text()
 
 
 def test_the_version_is_the_packages(posttrain) -> None:
@@ -238,7 +239,7 @@ def test_a_comparison_as_text_says_where_the_page_is_and_a_model_equals_itself(p
 
 
 def test_attempts_that_could_not_be_scored_make_work_done_in_part() -> None:
-    assert (cli._completeness(0.01), cli._completeness(0.0), cli.PARTIAL) == (cli.PARTIAL, cli.DONE, 3)
+    assert (base.completeness(0.01), base.completeness(0.0), base.PARTIAL) == (base.PARTIAL, base.DONE, 3)
 
 
 # -------------------------------------------------------------------------------------------------------------- bad input

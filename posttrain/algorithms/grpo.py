@@ -29,9 +29,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -44,35 +44,29 @@ from posttrain.losses import policy as losses
 from posttrain.losses.kl import k1, k2, k3
 from posttrain.losses.ratio import importance_ratio, sequence_ratio
 from posttrain.losses.reduction import Reduction, token_weights
-from posttrain.policy.hf import Policy, load_policy
-from posttrain.policy.lora import LoraConfig
-from posttrain.policy.optim import AdamWConfig, Optimizer
-from posttrain.runs.folder import RunFolder
-from posttrain.runs.mirrors import open_mirrors
+from posttrain.policy.hf import Policy
+from posttrain.policy.optim import Optimizer
 from posttrain.tasks import check_gold
 from posttrain.tasks import load as load_task
-from posttrain.training.loop import StepResult, Trained, run_steps
-from posttrain.training.rounds import ProblemStream, Round, attempt, rollout_rows, summary
+from posttrain.training.job import Job
+from posttrain.training.loop import StepResult, Trained
+from posttrain.training.reference import Reference
+from posttrain.training.rounds import Round, attempt, rollout_rows, summary
+from posttrain.training.settings import Settings
+from posttrain.training.stream import Stream
 from posttrain.types import Agent, Problem, Rollout, Sampling, Task, UserError
-
-MAY_CHANGE = ("out", "steps", "checkpoint_every", "mirrors")
-"""What a run may be taken up with anew."""
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Train a model by reinforcement learning on groups of attempts."""
 
-    model: str = "smollm2"
-    """smollm2, tiny, a folder, a run's folder, a .gguf file or a hub id."""
     task: str = "arithmetic"
     """What to learn: NAME[:key=value,…], for example arithmetic:levels=2, rg:chain_sum, gsm8k:path=FILE."""
     out: Path = Path("runs/grpo")
     """The run's folder; the same command again goes on where it stopped."""
     steps: int = 60
     """Rounds of attempting and learning."""
-    seed: int = 0
-    """Fixes problems, samples and adapters; the same seed gives the same run."""
 
     problems_per_step: int = 8
     """Problems attempted at each step."""
@@ -111,31 +105,14 @@ class Config:
     """Attempt up to so many further rounds of problems to replace groups without signal (dynamic sampling); these then do
     not count in the normaliser, and the problems learned from are no longer those of the task in their proportion."""
 
-    optim: AdamWConfig = field(default_factory=AdamWConfig)
-    lora_rank: int = 0
-    """Rank of a LoRA adapter; 0 trains all weights."""
-    lora_alpha: float = 32.0
-    """The adapter's update is scaled by lora_alpha / lora_rank."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """What the model computes in; auto takes bf16 where the processor has units for it. Weights are kept in fp32 either way."""
-    tokens_per_batch: int = 1024
-    """Tokens in one packed row: memory grows with it, results do not depend on it."""
-    checkpoint_every: int = 20
-    """Steps between checkpoints; the last step always leaves one."""
-    mirrors: tuple[str, ...] = ()
-    """Also send the metrics to wandb, trackio or tensorboard (each an extra)."""
-
     def __post_init__(self) -> None:
         if self.group_size < 2:
             raise UserError("--group-size must be at least 2: an attempt is compared with its siblings")
         if not self.temperature > 0:
             raise UserError("--temperature must be above 0: learning needs attempts that differ")
-        for name in ("steps", "problems_per_step", "max_tokens", "updates", "epochs", "tokens_per_batch", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name.replace('_', '-')} must be at least 1")
-        for name in ("clip_low", "clip_high", "kl_coef", "extra_rounds", "lora_rank"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"--{name.replace('_', '-')} must be at least 0")
+        super().__post_init__()
+        self._at_least(1, "problems_per_step", "max_tokens", "updates", "epochs")
+        self._at_least(0, "clip_low", "clip_high", "kl_coef", "extra_rounds")
         if self.updates > self.problems_per_step:
             raise UserError("--updates cannot exceed --problems-per-step: each update needs a problem")
         if self.advantage == "max_rl" and self.kl_coef and self.kl_in == "reward":
@@ -196,28 +173,22 @@ def rewards(round: Round, ref_gap_PG: Tensor | None, config: Config) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Reference:
+class ReferenceLogprobs:
     """The reference's log-probs of a round's attempts."""
 
     stretches_PG: list[list[list[Tensor]]]
     """By problem, attempt and stretch of unbroken history."""
 
     @classmethod
-    def of(cls, round: Round, learner: Learner) -> Reference | None:
-        """Read every attempt with the reference (or with the adapter off); None where no KL is asked for."""
-        if not learner.config.kl_coef:
+    def of(cls, round: Round, reference: Reference | None) -> ReferenceLogprobs | None:
+        """Read every attempt with the reference; None where there is none, for no KL is asked for."""
+        if reference is None:
             return None
-        sequences = [s for rollout in round.rollouts for s in rollout_sequences(rollout)]
-        if learner.reference is not None:
-            logprobs = learner.reference.score(sequences)[0]
-        else:
-            with learner.trained.policy.as_reference():
-                logprobs = learner.trained.policy.score(sequences)[0]
-        parts = iter(logprobs.split([s.n_predicted for s in sequences]))
+        parts = iter(reference.logprobs([s for rollout in round.rollouts for s in rollout_sequences(rollout)]))
         return cls([[[next(parts) for _ in rollout_sequences(r)] for r in group] for group in round.rollouts_PG])
 
-    def only(self, rows: Sequence[int]) -> Reference:
-        return Reference([self.stretches_PG[i] for i in rows])
+    def only(self, rows: Sequence[int]) -> ReferenceLogprobs:
+        return ReferenceLogprobs([self.stretches_PG[i] for i in rows])
 
     def gap(self, round: Round) -> Tensor:
         """Float64[P, G]: log(sampler / reference) of whole attempts, in nats: k1, whose mean is the KL."""
@@ -245,7 +216,7 @@ class Tokens:
     ref_logprobs: Tensor | None
 
     @classmethod
-    def of(cls, round: Round, advantages_PG: Tensor, reference: Reference | None, config: Config) -> Tokens:
+    def of(cls, round: Round, advantages_PG: Tensor, reference: ReferenceLogprobs | None, config: Config) -> Tokens:
         """Spread each attempt's advantage and weight over its tokens; leave out what is unscored or cannot contribute."""
         stretches = [rollout_sequences(rollout) for rollout in round.rollouts]
         lengths = [sum(s.n_predicted for s in parts) for parts in stretches]
@@ -342,8 +313,8 @@ class Learner:
     agent: Agent
     task: Task
     problems: Sequence[Problem]
-    reference: Policy | None
-    """The frozen model of the KL; None where there is no KL, or where the policy's adapter can be switched off."""
+    reference: Reference | None
+    """The frozen model of the KL; None where there is no KL."""
     config: Config
 
 
@@ -354,7 +325,7 @@ async def step(learner: Learner) -> StepResult:
     sampled_s = time.perf_counter() - started
 
     chosen = everything.only(rows)
-    reference = Reference.of(chosen, learner)
+    reference = ReferenceLogprobs.of(chosen, learner.reference)
     ref_gap_PG = reference.gap(chosen) if reference else None
     advantages_PG = ADVANTAGES[config.advantage](rewards(chosen, ref_gap_PG, config))
     seen: list[dict[str, float]] = []
@@ -381,7 +352,7 @@ async def step(learner: Learner) -> StepResult:
 async def _attempts(learner: Learner) -> tuple[Round, list[int]]:
     """Everything attempted, and the rows to learn from: with `extra_rounds`, dead groups are replaced as far as can be."""
     config, trained = learner.config, learner.trained
-    stream = ProblemStream(learner.problems, config.seed, trained.position)
+    stream = Stream(learner.problems, config.seed, trained.position)
 
     async def more() -> Round:
         return await attempt(learner.agent, learner.task, *stream.take(config.problems_per_step), config.group_size)
@@ -442,26 +413,10 @@ async def train(config: Config) -> Path:
     if not problems:
         raise UserError(f"the task '{config.task}' has no problems to train on")
     await check_gold(task, problems[:16])
-    run = RunFolder(config.out)
-    settings = asdict(config) | {"algorithm": "grpo"}
-    state = run.open(settings, MAY_CHANGE)
-    learner = _learner(config, task, problems, run.last_checkpoint(), state)
-    first = state["step"] + 1 if state else 1
-    mirrors = open_mirrors(config.mirrors, config.out, settings)
-    return await run_steps(run, learner.trained, lambda: step(learner), first, config.steps, config.checkpoint_every, "grpo", mirrors)
-
-
-def _learner(config: Config, task: Task, problems: Sequence[Problem], last: Path | None, state: dict[str, Any] | None) -> Learner:
-    """Everything a run needs, as it was at its last checkpoint."""
-    torch.manual_seed(config.seed)  # an adapter's first weights; nothing else draws from it
-    lora = LoraConfig(config.lora_rank, config.lora_alpha) if config.lora_rank else None
-    policy = load_policy(str(last), config.dtype) if last else load_policy(config.model, config.dtype, lora)
-    trained = Trained(policy, Optimizer(policy.parameters(), config.optim))
-    if state:
-        trained.restore(state, last)
-    reference = None
-    if config.kl_coef and not config.lora_rank:
-        reference = load_policy(config.model, config.dtype)
-        reference.model.requires_grad_(False)
+    job = Job.open(config, "grpo")
+    trained = job.trained(job.load_policy())
+    policy = trained.policy
+    reference = Reference.of(policy, config.model, config.dtype, bool(config.lora_rank)) if config.kl_coef else None
     agent = ModelAgent(LocalEngine(policy), policy.renderer, Sampling(config.temperature, config.max_tokens))
-    return Learner(trained, agent, task, problems, reference, config)
+    learner = Learner(trained, agent, task, problems, reference, config)
+    return await job.run_steps(trained, lambda: step(learner))

@@ -19,12 +19,13 @@ class LoraConfig:
     """Scale by alpha / √rank instead (arXiv 2312.03732)."""
 
 
-def add_lora(model: nn.Module, config: LoraConfig) -> nn.Module:
-    """peft's wrapper of the model, with B = 0: it starts exactly equal to the model. Adapter weights are fp32."""
+def add_lora(model: nn.Module, config: LoraConfig, kind: str = "causal") -> nn.Module:
+    """peft's wrapper of the model, with B = 0: it starts exactly equal to the model. Adapter weights are fp32. With `kind`
+    "scalar" the head is trained whole, and saved with the adapter."""
     import peft
 
     settings = peft.LoraConfig(
         r=config.rank, lora_alpha=config.alpha, lora_dropout=0.0, use_rslora=config.rslora,
-        target_modules="all-linear", task_type="CAUSAL_LM",
+        target_modules="all-linear", task_type="CAUSAL_LM" if kind == "causal" else "SEQ_CLS",
     )  # fmt: skip
     return peft.get_peft_model(model, settings)

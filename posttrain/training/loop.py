@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from posttrain.policy.hf import Policy
 from posttrain.policy.optim import Optimizer
+from posttrain.policy.trunk import Trunk
 from posttrain.runs.folder import RunFolder
 from posttrain.runs.mirrors import Mirror
 from posttrain.runs.progress import Bar
@@ -34,7 +34,7 @@ class StepResult:
 class Trained:
     """What changes from step to step, and so belongs in a checkpoint."""
 
-    policy: Policy
+    policy: Trunk
     optimizer: Optimizer
     position: int = 0
     """How far the stream of problems or documents has been read."""

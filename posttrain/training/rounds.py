@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from posttrain.evals.measure import judge
-from posttrain.seeds import fold
 from posttrain.statistics import clustered_mean, clustered_rate
 from posttrain.types import Agent, Problem, Rollout, Score, Task
 
@@ -62,25 +60,6 @@ async def attempt(agent: Agent, task: Task, problems_P: Sequence[Problem], seeds
 
     pairs = await gather(*(group(problem, seed) for problem, seed in zip(problems_P, seeds_P, strict=True)))
     return Round(list(problems_P), [rollouts for rollouts, _ in pairs], [scores for _, scores in pairs])
-
-
-@dataclass
-class ProblemStream:
-    """An endless stream: every problem once in each pass, in a new order. What comes depends on seed and position alone."""
-
-    problems: Sequence[Problem]
-    seed: int
-    position: int = 0
-    """How many problems have been taken."""
-
-    def take(self, n: int) -> tuple[list[Problem], list[int]]:
-        """The next n problems, and a seed for the attempts at each (a problem that comes again gets another)."""
-        size = len(self.problems)
-        places = range(self.position, self.position + n)
-        self.position += n
-        order = {e: np.random.default_rng(fold(self.seed, "order", e)).permutation(size) for e in {p // size for p in places}}
-        problems = [self.problems[order[p // size][p % size]] for p in places]
-        return problems, [fold(self.seed, "attempt", p) for p in places]
 
 
 def summary(round: Round) -> dict[str, float]:

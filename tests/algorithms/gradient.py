@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from posttrain.algorithms.grpo import ADVANTAGES, Config, Learner, Reference, Tokens, descend, rewards
+from posttrain.algorithms.grpo import ADVANTAGES, Config, ReferenceLogprobs, Tokens, descend, rewards
 from posttrain.policy.hf import Policy
 from posttrain.policy.optim import AdamWConfig, Optimizer
-from posttrain.training.loop import Trained
+from posttrain.training.reference import Reference
 from posttrain.training.rounds import Round
 from tests.algorithms.dense import DenseReading, dense_loss
 from tests.algorithms.toy import gradients, made_round, tiny
@@ -55,8 +55,7 @@ def gradient(config: Config, round: Round | None = None) -> list[Tensor]:
     policy, frozen, made = setting()
     round = round or made
     still = Optimizer(policy.parameters(), AdamWConfig(learning_rate=0.0))
-    learner = Learner(Trained(policy, still), None, None, [], frozen, config)
-    reference = Reference.of(round, learner)
+    reference = ReferenceLogprobs.of(round, Reference(frozen, False) if config.kl_coef else None)
     gap_PG = reference.gap(round) if reference else None
     advantages_PG = ADVANTAGES[config.advantage](rewards(round, gap_PG, config))
     with gradients(policy) as found:

@@ -11,8 +11,8 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from posttrain.algorithms.grpo import ADVANTAGES, Learner, Reference, Tokens, rewards
-from posttrain.training.loop import Trained
+from posttrain.algorithms.grpo import ADVANTAGES, ReferenceLogprobs, Tokens, rewards
+from posttrain.training.reference import Reference
 from tests.algorithms.gradient import CLOSE, LENGTHS, LOSSES, NAN, REDUCTIONS, VALUES, by_hand, config, gradient, readings, setting
 from tests.algorithms.toy import difference, made_round
 
@@ -58,10 +58,9 @@ def test_an_entropy_bonus_raises_entropy_and_a_negative_one_lowers_it() -> None:
 
 
 def test_a_kl_in_the_reward_lowers_it_by_the_whole_completions_gap() -> None:
-    policy, frozen, round = setting()
+    _, frozen, round = setting()
     chosen = config(kl_coef=0.1)
-    learner = Learner(Trained(policy, None), None, None, [], frozen, chosen)
-    gap_PG = Reference.of(round, learner).gap(round)
+    gap_PG = ReferenceLogprobs.of(round, Reference(frozen, False)).gap(round)
     reference = readings()[1]
     gaps = [sum(r.completions[0].sampling_logprobs) - x.sum().item() for r, x in zip(round.rollouts, reference.logprobs, strict=True)]
     assert gap_PG.flatten().tolist() == pytest.approx(gaps, abs=1e-4)
@@ -106,11 +105,11 @@ def test_dropping_groups_without_signal_does_not_change_the_gradient(loss: str, 
 
 
 def test_groups_without_signal_are_spared_only_where_nothing_else_pulls_at_them() -> None:
-    policy, frozen, round = setting()
+    _, frozen, round = setting()
 
     def computed(**changes: object) -> int:
         chosen = config(**changes)
-        reference = Reference.of(round, Learner(Trained(policy, None), None, None, [], frozen, chosen))
+        reference = ReferenceLogprobs.of(round, Reference(frozen, False) if chosen.kl_coef else None)
         return len(Tokens.of(round, ADVANTAGES[chosen.advantage](round.values_PG), reference, chosen).sequences)
 
     scored = 15

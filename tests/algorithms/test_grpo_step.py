@@ -12,10 +12,11 @@ import torch
 
 from posttrain.advantages import group_mean
 from posttrain.agents.scripted import ScriptedAgent
-from posttrain.algorithms.grpo import ADVANTAGES, Config, Learner, Reference, Tokens, descend, rewards, step
+from posttrain.algorithms.grpo import ADVANTAGES, Config, Learner, ReferenceLogprobs, Tokens, descend, rewards, step
 from posttrain.policy.optim import AdamWConfig
 from posttrain.training.loop import StepResult
-from posttrain.training.rounds import ProblemStream, attempt
+from posttrain.training.rounds import attempt
+from posttrain.training.stream import Stream
 from posttrain.types import Problem, Rollout, Sampling, Score, unscored
 from tests.algorithms.toy import EvenBytes, difference, digest, gradients, learner, made_round, tiny
 
@@ -110,7 +111,7 @@ def test_updates_deal_the_rounds_problems_out_and_use_each_once() -> None:
     chosen = config(problems_per_step=5, updates=2)
     made, by_hand = learner(chosen), learner(chosen)
     take(made)
-    stream = ProblemStream(by_hand.problems, chosen.seed)
+    stream = Stream(by_hand.problems, chosen.seed)
     round = asyncio.run(attempt(by_hand.agent, by_hand.task, *stream.take(5), chosen.group_size))
     for rows in ([0, 2, 4], [1, 3]):
         part = round.only(rows)
@@ -135,7 +136,7 @@ def test_before_the_first_update_of_a_round_the_policy_is_the_sampler(temperatur
 
 def test_another_temperature_in_training_would_be_noticed() -> None:
     made = learner(config(temperature=0.7))
-    stream = ProblemStream(made.problems, 0)
+    stream = Stream(made.problems, 0)
     round = asyncio.run(attempt(made.agent, made.task, *stream.take(2), 4))
     untold = [
         [replace(r, completions=tuple(replace(c, sampling=Sampling()) for c in r.completions)) for r in group] for group in round.rollouts_PG
@@ -166,7 +167,7 @@ def test_in_the_first_update_all_ratio_losses_have_the_gradient_of_reinforce() -
 def test_the_reference_does_not_drift_and_the_kl_to_it_starts_at_0_and_grows(kl_in: str) -> None:
     made = learner(config(kl_coef=0.01, kl_in=kl_in, optim=AdamWConfig(learning_rate=5e-3)))
     start = weights(made)
-    frozen = made.reference.model
+    frozen = made.reference.policy.model
     before = digest(frozen.state_dict().values())
     results = take(made, 4)
     assert digest(frozen.state_dict().values()) == before
@@ -183,19 +184,19 @@ def test_with_an_adapter_the_reference_is_the_model_without_it_bit_for_bit(kl_in
     base = {name: value for name, value in policy.model.state_dict().items() if "lora_" not in name}
     before, adapter = digest(base.values()), weights(made)
     results = take(made, 3)
-    assert made.reference is None
+    assert made.reference.shares_weights
     assert digest(base.values()) == before and weights(made) != adapter
     assert abs(results[0].metrics["policy/kl_ref_nats"]) < 1e-5 < 1e-2 < results[-1].metrics["policy/kl_ref_nats"]
 
     round = made_round(original, [(4, 7)], [(1.0, 0.0)], drift=0.0)
-    read = Reference.of(round, made).stretches_PG
+    read = ReferenceLogprobs.of(round, made.reference).stretches_PG
     assert [tuple(parts[0].tolist()) for parts in read[0]] == [r.completions[0].sampling_logprobs for r in round.rollouts]
 
 
 def test_with_an_adapter_and_with_all_weights_the_same_attempts_have_the_same_kl() -> None:
     round = made_round(tiny(), [(4, 7), (2, 5)], [(1.0, 0.0), (0.0, 1.0)], drift=0.3)
     full, low_rank = (learner(config(kl_coef=0.1, lora_rank=rank)) for rank in (0, 4))
-    assert torch.equal(Reference.of(round, full).gap(round), Reference.of(round, low_rank).gap(round))
+    assert torch.equal(ReferenceLogprobs.of(round, full.reference).gap(round), ReferenceLogprobs.of(round, low_rank.reference).gap(round))
 
 
 def test_a_kl_in_the_reward_holds_the_policy_back() -> None:
@@ -208,7 +209,8 @@ def test_a_kl_in_the_reward_holds_the_policy_back() -> None:
 
 def test_no_kl_asks_no_reference() -> None:
     made = learner(config())
-    assert Reference.of(made_round(made.trained.policy, [(2, 2)], [(1.0, 0.0)]), made) is None
+    assert made.reference is None
+    assert ReferenceLogprobs.of(made_round(made.trained.policy, [(2, 2)], [(1.0, 0.0)]), made.reference) is None
 
 
 # -------------------------------------------------------------------------------------------------- truncated and unscored

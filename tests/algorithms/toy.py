@@ -19,6 +19,7 @@ from posttrain.policy.hf import Policy, load_policy
 from posttrain.policy.lora import LoraConfig
 from posttrain.policy.optim import Optimizer
 from posttrain.training.loop import Trained
+from posttrain.training.reference import Reference
 from posttrain.training.rounds import Round
 from posttrain.types import Completion, Message, Problem, Rollout, Sampling, Score, unscored
 
@@ -49,7 +50,7 @@ def tiny(lora_rank: int = 0) -> Policy:
 def learner(config: Config, task: EvenBytes = EvenBytes()) -> Learner:
     """Everything a step needs, around the tiny model."""
     policy = tiny(config.lora_rank)
-    reference = policy.frozen_copy() if config.kl_coef and not config.lora_rank else None
+    reference = Reference(policy if config.lora_rank else policy.frozen_copy(), bool(config.lora_rank)) if config.kl_coef else None
     trained = Trained(policy, Optimizer(policy.parameters(), config.optim))
     agent = ModelAgent(LocalEngine(policy), policy.renderer, Sampling(config.temperature, config.max_tokens))
     return Learner(trained, agent, task, task.problems("train"), reference, config)

@@ -1,0 +1,72 @@
+"""A training in its folder: begun, or taken up where it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from posttrain.policy.hf import Policy, load_policy
+from posttrain.policy.optim import Optimizer
+from posttrain.policy.scalar import ScalarModel, load_scalar
+from posttrain.runs.folder import RunFolder
+from posttrain.runs.mirrors import open_mirrors
+from posttrain.training.loop import StepResult, Trained, run_steps
+from posttrain.training.settings import MAY_CHANGE, Settings
+
+AnyTrained = TypeVar("AnyTrained", bound=Trained)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of one algorithm, and what it knew at its last checkpoint."""
+
+    config: Settings
+    algorithm: str
+    run: RunFolder
+    settings: dict[str, Any]
+    state: dict[str, Any] | None
+    """None at a fresh start."""
+
+    @classmethod
+    def open(cls, config: Settings, algorithm: str) -> Job:
+        """Claim the folder. Raises UserError where it belongs to another run or configuration, or is damaged."""
+        run = RunFolder(config.out)
+        settings = asdict(config) | {"algorithm": algorithm}
+        state = run.open(settings, MAY_CHANGE)
+        torch.manual_seed(config.seed)  # an adapter's and a head's first weights; a state taken up brings its own
+        return cls(config, algorithm, run, settings, state)
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """What the run goes on from."""
+        return self.run.last_checkpoint() if self.state else None
+
+    def load_policy(self) -> Policy:
+        """The policy to train: of the last checkpoint, or the model named, with an adapter if one is asked for."""
+        config = self.config
+        return load_policy(str(self.checkpoint), config.dtype) if self.checkpoint else load_policy(config.model, config.dtype, config.lora)
+
+    def load_scalar(self) -> ScalarModel:
+        """The scalar model to train, likewise."""
+        config = self.config
+        return load_scalar(str(self.checkpoint), config.dtype) if self.checkpoint else load_scalar(config.model, config.dtype, config.lora)
+
+    def trained(self, model: Policy | ScalarModel) -> Trained:
+        """The model with its optimizer, as both were."""
+        return self.restored(Trained(model, Optimizer(model.parameters(), self.config.optim)))
+
+    def restored(self, trained: AnyTrained) -> AnyTrained:
+        """`trained` as it was at the last checkpoint, or as it is at a fresh start."""
+        if self.state and self.checkpoint:
+            trained.restore(self.state, self.checkpoint)
+        return trained
+
+    async def run_steps(self, trained: Trained, step: Callable[[], Awaitable[StepResult]]) -> Path:
+        """The steps that are still to do; returns the last checkpoint."""
+        config, first = self.config, self.state["step"] + 1 if self.state else 1
+        mirrors = open_mirrors(config.mirrors, config.out, self.settings)
+        return await run_steps(self.run, trained, step, first, config.steps, config.checkpoint_every, self.algorithm, mirrors)

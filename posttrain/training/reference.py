@@ -1,0 +1,51 @@
+"""The frozen model that a KL or a preference loss compares with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from posttrain.batching import TokenSequence
+from posttrain.policy.hf import Policy, load_policy
+from posttrain.types import UserError
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A model that does not change: one of its own, or the trained policy with its adapter switched off."""
+
+    policy: Policy
+    shares_weights: bool
+    """Whether `policy` is the one being trained."""
+
+    @classmethod
+    def of(cls, policy: Policy, model: str, dtype: str, adapter_is_new: bool) -> Reference:
+        """The model that the run began with. Switching an adapter off gives it only where the run itself has put the adapter on."""
+        if policy.has_adapter and adapter_is_new:
+            return cls(policy, True)
+        return cls(load_reference(policy, model, dtype), False)
+
+    def logprobs(self, sequences: Sequence[TokenSequence]) -> list[Tensor]:
+        """The log-probs (nats) of each sequence's predictions, without gradient."""
+        if self.shares_weights:
+            with self.policy.as_reference():
+                flat = self.policy.score(sequences)[0]
+        else:
+            flat = self.policy.score(sequences)[0]
+        return list(flat.split([s.n_predicted for s in sequences]))
+
+
+def load_reference(policy: Policy, model: str, dtype: str) -> Policy:
+    """A frozen model that reads the policy's tokens. Raises UserError where it has another vocabulary."""
+    reference = load_policy(model, dtype)
+    reference.model.requires_grad_(False)
+    check_same_tokens(policy, reference, model)
+    return reference
+
+
+def check_same_tokens(policy: Policy, other: Policy, name: str) -> None:
+    """Raises UserError unless both models mean the same text by the same token ids."""
+    if policy.renderer.tokenizer.get_vocab() != other.renderer.tokenizer.get_vocab():
+        raise UserError(f"'{name}' has another tokenizer than '{policy.path}': log-probs of the same tokens cannot be compared; take a model of its family")
