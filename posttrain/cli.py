@@ -25,6 +25,7 @@ COMMANDS = {
 """Each is a file in `commands/`."""
 
 ALGORITHMS = {
+    "sft": "learn from conversations, by the likelihood of what the assistant says",
     "grpo": "learn from verifiable rewards",
 }
 """Each is a file in `algorithms/`."""

@@ -102,6 +102,27 @@ class Renderer:
             done = whole
         return Rendered(done, tuple(trained))
 
+    def documents(self, messages: Sequence[Message], tools: Tools = ()) -> list[Rendered]:
+        """The conversation as few texts as its chat template allows, in which every assistant's turn is marked exactly once.
+
+        One, where the template only appends. A template that rewrites what came before (one that drops earlier thoughts,
+        say) gets a text of its own for each such turn, which the model then reads as it will when it is to answer.
+        """
+        found: list[Rendered] = []
+        for i, message in enumerate(messages):
+            if message.role != "assistant":
+                continue
+            read, whole = self.prompt(messages[:i], tools), tuple(self._encode(messages[: i + 1], tools))
+            if whole[: len(read)] != read:
+                raise UserError(
+                    f"this chat template writes message {i + 1} in another way than it opens the assistant's turn, so that its"
+                    " tokens cannot be told from the prompt's; give a template that goes on from its own opening"
+                )
+            done = found.pop() if found and found[-1].token_ids == read[: len(found[-1].token_ids)] else Rendered((), ())
+            marks = done.trained + (False,) * (len(read) - len(done.token_ids)) + tuple(self._own(whole[len(read) :]))
+            found.append(Rendered(whole, marks))
+        return found
+
     def encode(self, text: str) -> list[int]:
         """Plain text as tokens: no template, no special tokens added."""
         return self.tokenizer.encode(text, add_special_tokens=False)

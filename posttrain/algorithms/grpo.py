@@ -419,4 +419,4 @@ async def train(config: Config) -> Path:
     reference = Reference.of(policy, config.model, config.dtype, bool(config.lora_rank)) if config.kl_coef else None
     agent = ModelAgent(LocalEngine(policy), policy.renderer, Sampling(config.temperature, config.max_tokens))
     learner = Learner(trained, agent, task, problems, reference, config)
-    return await job.run_steps(trained, lambda: step(learner))
+    return await job.run_steps(trained, lambda _: step(learner))

@@ -50,7 +50,7 @@ def _filled(config: Any, found: Any, path: Path) -> Any:
     if not isinstance(found, dict):
         raise UserError(f"'{path}' holds no settings: --config takes a JSON object such as a run's config.json")
     known, hints = {f.name: getattr(config, f.name) for f in fields(config)}, get_type_hints(type(config))
-    stray = sorted(set(found) - set(known) - {"algorithm"})
+    stray = sorted(set(found) - set(known) - {"algorithm", "files_sha256"})
     if stray:
         raise UserError(f"'{path}' has a setting that does not exist here: {stray[0]}")
     return replace(config, **{name: _setting(name, old, found[name], hints[name], path) for name, old in known.items() if name in found})

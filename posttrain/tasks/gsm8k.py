@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from posttrain.data.jsonl import text_field
 from posttrain.tasks.math_files import HubRows, MathFile
-from posttrain.tasks.splits import text_field
 from posttrain.types import Message, Problem, UserError
 
 _ASK = "Think step by step. End with a line that says #### and then the number, and nothing else."

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from posttrain.data.jsonl import text_field
 from posttrain.rewards.math_equal import final_answer
 from posttrain.tasks.math_files import HubRows, MathFile
-from posttrain.tasks.splits import text_field
 from posttrain.types import Message, Problem
 
 _ASK = "Think step by step, and put your final answer within \\boxed{}."

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from posttrain.data.jsonl import Row, read_jsonl
 from posttrain.rewards.math_equal import TIMEOUT_S, math_equal
 from posttrain.seeds import fold
-from posttrain.tasks.splits import Row, check_split, read_hub, read_jsonl
+from posttrain.tasks.splits import check_split, read_hub
 from posttrain.types import Problem, Rollout, Score, UserError
 
 HubRows = tuple[str, str | None, str]

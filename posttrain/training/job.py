@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import json
+import sys
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +15,7 @@ import torch
 from posttrain.policy.hf import Policy, load_policy
 from posttrain.policy.optim import Optimizer
 from posttrain.policy.scalar import ScalarModel, load_scalar
-from posttrain.runs.folder import RunFolder
+from posttrain.runs.folder import RunFolder, write_atomically
 from posttrain.runs.mirrors import open_mirrors
 from posttrain.training.loop import StepResult, Trained, run_steps
 from posttrain.training.settings import MAY_CHANGE, Settings
@@ -32,10 +35,14 @@ class Job:
     """None at a fresh start."""
 
     @classmethod
-    def open(cls, config: Settings, algorithm: str) -> Job:
-        """Claim the folder. Raises UserError where it belongs to another run or configuration, or is damaged."""
+    def open(cls, config: Settings, algorithm: str, files: Sequence[str] = ()) -> Job:
+        """Claim the folder. `files` are read by the run: it goes on only with the same content.
+
+        Raises UserError where the folder belongs to another run or configuration, or is damaged.
+        """
         run = RunFolder(config.out)
         settings = asdict(config) | {"algorithm": algorithm}
+        settings |= {"files_sha256": {file: sha256(Path(file).read_bytes()).hexdigest()[:16] for file in files}} if files else {}
         state = run.open(settings, MAY_CHANGE)
         torch.manual_seed(config.seed)  # an adapter's and a head's first weights; a state taken up brings its own
         return cls(config, algorithm, run, settings, state)
@@ -65,7 +72,13 @@ class Job:
             trained.restore(self.state, self.checkpoint)
         return trained
 
-    async def run_steps(self, trained: Trained, step: Callable[[], Awaitable[StepResult]]) -> Path:
+    def describe(self, **account: Any) -> None:
+        """Keep what the run learns from in `data.json`, and say it: how much there is, what was left out and why."""
+        write_atomically(self.config.out / "data.json", json.dumps(account, indent=1))
+        said = [f"{name.replace('_', ' ')} {value}" for name, value in account.items() if value not in ({}, None)]
+        print(f"{self.algorithm}: {', '.join(said)}", file=sys.stderr)
+
+    async def run_steps(self, trained: Trained, step: Callable[[int], Awaitable[StepResult]]) -> Path:
         """The steps that are still to do; returns the last checkpoint."""
         config, first = self.config, self.state["step"] + 1 if self.state else 1
         mirrors = open_mirrors(config.mirrors, config.out, self.settings)

@@ -62,7 +62,7 @@ class Trained:
 async def run_steps(
     run: RunFolder,
     trained: Trained,
-    step: Callable[[], Awaitable[StepResult]],
+    step: Callable[[int], Awaitable[StepResult]],
     first: int,
     last: int,
     checkpoint_every: int,
@@ -72,7 +72,7 @@ async def run_steps(
     """Steps `first` to `last`, each logged before the next begins; a checkpoint every so many and at the end, whose path is returned."""
     with Bar(title, last, first - 1) as bar:
         for number in range(first, last + 1):
-            result = await step()
+            result = await step(number)
             run.append("rollouts.jsonl", [{"step": number, **row} for row in result.rollouts])
             run.append("timings.jsonl", [{"step": number, **result.timings}])
             run.append("metrics.jsonl", [{"step": number, **result.metrics}])

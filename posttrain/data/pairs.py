@@ -1,0 +1,137 @@
+"""Preferences: of two answers to one prompt, the one that was preferred.
+
+    {"prompt": "…" or messages, "chosen": "…" or messages, "rejected": "…" or messages, "margin": 1.5}
+    {"chosen": [messages of the whole conversation], "rejected": [likewise]}      the common beginning is the prompt
+    {"chosen": "\\n\\nHuman: … \\n\\nAssistant: …", "rejected": …}                    hh-rlhf's text, likewise
+    {"instruction": "…", "input": "…", "chosen": "…", "rejected": "…"}
+
+And answers judged one by one, for KTO: {"prompt": …, "completion": …, "label": true}.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from posttrain.data.conversations import as_messages, check_order, conversation_messages
+from posttrain.data.loaded import Loaded, Unusable, WhenBad, load_rows
+from posttrain.types import Message
+
+HH_TURN = re.compile(r"\n\n(Human|Assistant): ?")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two answers to one prompt."""
+
+    id: str
+    prompt: tuple[Message, ...]
+    chosen: tuple[Message, ...]
+    rejected: tuple[Message, ...]
+    margin: float = 0.0
+    """How much better the chosen answer is, in units of reward; 0 where nobody has said."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One answer, called good or bad."""
+
+    id: str
+    prompt: tuple[Message, ...]
+    answer: tuple[Message, ...]
+    is_good: bool
+
+
+def load_pairs(path: str | Path, when_bad: WhenBad = "error") -> Loaded[Pair]:
+    """The pairs of a .jsonl or .jsonl.gz file. Raises UserError as `load_rows` does; empty, one-sided and equal pairs are unusable."""
+    return load_rows(path, _pair, when_bad)
+
+
+def load_labelled(path: str | Path, when_bad: WhenBad = "error") -> Loaded[Labelled]:
+    """Single answers with a `label` of true or false; of a pair's row, both sides."""
+    loaded = load_rows(path, _labelled, when_bad)
+    return Loaded([item for items in loaded.items for item in items], loaded.dropped)
+
+
+def both_sides(pair: Pair) -> list[Labelled]:
+    """A pair as one good and one bad answer."""
+    return [Labelled(f"{pair.id} chosen", pair.prompt, pair.chosen, True), Labelled(f"{pair.id} rejected", pair.prompt, pair.rejected, False)]
+
+
+def pair_row(pair: Pair) -> dict[str, Any]:
+    """A pair as a row that `load_pairs` reads."""
+    turns = lambda messages: [{"role": m.role, "content": m.content} for m in messages]  # noqa: E731
+    row = {"id": pair.id, "prompt": turns(pair.prompt), "chosen": turns(pair.chosen), "rejected": turns(pair.rejected)}
+    return row | ({"margin": pair.margin} if pair.margin else {})
+
+
+def _pair(place: str, row: Mapping[str, Any]) -> Pair:
+    for side in ("chosen", "rejected"):
+        if not row.get(side):
+            raise Unusable(f"has no {side} answer")
+    prompt, chosen, rejected = _parts(row)
+    margin = row.get("margin", 0.0)
+    if isinstance(margin, bool) or not isinstance(margin, int | float) or not math.isfinite(margin):
+        raise Unusable("has a margin that is not a finite number")
+    if chosen == rejected:
+        raise Unusable("has the same answer as chosen and rejected")
+    for answer in (chosen, rejected):
+        _check(prompt, answer)
+    return Pair(str(row.get("id", place)), prompt, chosen, rejected, float(margin))
+
+
+def _parts(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], tuple[Message, ...], tuple[Message, ...]]:
+    """Prompt, chosen and rejected answer; where the two are whole conversations, their common beginning is the prompt."""
+    if row.get("prompt"):
+        prompt = as_messages(row["prompt"], "user")
+        chosen, rejected = (as_messages(row[side], "assistant") for side in ("chosen", "rejected"))
+        if chosen[: len(prompt)] == prompt and rejected[: len(prompt)] == prompt:  # whole conversations beside their prompt
+            chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]
+        return prompt, chosen, rejected
+    if "instruction" in row:
+        prompt = conversation_messages({"instruction": row["instruction"], "input": row.get("input", ""), "output": "?"})[:-1]
+        return prompt, as_messages(row["chosen"], "assistant"), as_messages(row["rejected"], "assistant")
+    chosen, rejected = (_whole(row[side]) for side in ("chosen", "rejected"))
+    n = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), min(len(chosen), len(rejected)))
+    while n and (n == min(len(chosen), len(rejected)) or chosen[n].role != "assistant" or rejected[n].role != "assistant"):
+        n -= 1
+    if not n:
+        raise Unusable("has no prompt, and its two conversations share no beginning")
+    return chosen[:n], chosen[n:], rejected[n:]
+
+
+def _whole(value: Any) -> tuple[Message, ...]:
+    """A whole conversation: messages, or hh-rlhf's text."""
+    if not isinstance(value, str):
+        return as_messages(value, "assistant")
+    pieces = HH_TURN.split(value)
+    if len(pieces) < 5 or pieces[0].strip():
+        raise Unusable("has no prompt")
+    turns = zip(pieces[1::2], pieces[2::2], strict=True)
+    return tuple(Message("user" if who == "Human" else "assistant", said.strip()) for who, said in turns)
+
+
+def _labelled(place: str, row: Mapping[str, Any]) -> list[Labelled]:
+    if "chosen" in row or "rejected" in row:
+        return both_sides(_pair(place, row))
+    if not isinstance(row.get("label"), bool):
+        raise Unusable("has no label of true or false")
+    if not row.get("prompt") or not row.get("completion"):
+        raise Unusable("has no prompt and completion")
+    prompt, answer = as_messages(row["prompt"], "user"), as_messages(row["completion"], "assistant")
+    _check(prompt, answer)
+    return [Labelled(str(row.get("id", place)), prompt, answer, row["label"])]
+
+
+def _check(prompt: Sequence[Message], answer: Sequence[Message]) -> None:
+    if prompt[-1].role == "assistant":
+        raise Unusable("has a prompt that ends in a turn of the assistant")
+    if not any(m.content.strip() or m.tool_calls for m in answer):
+        raise Unusable("has an empty answer")
+    if answer[-1].role != "assistant":
+        raise Unusable(f"has an answer that ends in a turn of the {answer[-1].role}")
+    check_order((*prompt, *answer))
