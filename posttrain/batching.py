@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -128,14 +129,15 @@ def _power_of_two(n: int) -> int:
     return 1 << (n - 1).bit_length()
 
 
-def pack(sequences: Sequence[TokenSequence], max_tokens: int) -> list[Batch]:
+def pack(sequences: Sequence[TokenSequence], max_tokens: int, together: int = 1) -> list[Batch]:
     """Rows of at most `max_tokens` tokens that hold every sequence once.
 
     Sequences with the same prompt stand side by side and share it; a group larger than a row is cut, and its prompt
     computed again. A sequence longer than a row gets a row of its own. Sequences in which nothing is predicted are left out.
+    `together` = n never tears sequences k n … k n + n − 1 apart: a loss of both answers of a pair needs both at once.
     """
     starts = _starts(sequences)
-    rows = _fill([i for i, s in enumerate(sequences) if s.n_predicted], sequences, max_tokens)
+    rows = _fill(sequences, max_tokens, together)
     return [_build(row, sequences, starts) for row in rows]
 
 
@@ -148,24 +150,32 @@ def _starts(sequences: Iterable[TokenSequence]) -> list[int]:
     return starts
 
 
-def _fill(chosen: list[int], sequences: Sequence[TokenSequence], max_tokens: int) -> list[list[int]]:
-    """Greedy first fit in the order in which prompts first appear, so that siblings meet."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for i in chosen:
-        groups.setdefault(sequences[i].prompt, []).append(i)
+def _fill(sequences: Sequence[TokenSequence], max_tokens: int, together: int) -> list[list[int]]:
+    """Greedy fit, unit by unit, in the order in which their prompts first appear, so that siblings meet."""
+    units = [range(start, min(start + together, len(sequences))) for start in range(0, len(sequences), together)]
+    groups: dict[tuple[int, ...], list[list[int]]] = {}
+    for unit in units:
+        members = [i for i in unit if sequences[i].n_predicted]
+        if members:
+            groups.setdefault(sequences[members[0]].prompt, []).append(members)
     rows: list[list[int]] = []
     room, last_prompt = 0, None
-    for prompt, members in groups.items():
-        for i in members:
-            cost = len(sequences[i].tokens) + (len(prompt) if prompt != last_prompt else 0)
-            if cost > room:
-                rows.append([])
-                room = max_tokens
-                cost = len(sequences[i].tokens) + len(prompt)
-            rows[-1].append(i)
-            room -= cost
-            last_prompt = prompt
+    for members in (members for group in groups.values() for members in group):
+        cost = _cost(members, sequences, last_prompt)
+        if cost > room:
+            rows.append([])
+            room, cost = max_tokens, _cost(members, sequences, None)
+        rows[-1] += members
+        room -= cost
+        last_prompt = sequences[members[-1]].prompt
     return rows
+
+
+def _cost(members: Sequence[int], sequences: Sequence[TokenSequence], last_prompt: tuple[int, ...] | None) -> int:
+    """The tokens that these sequences add to a row which ends in a sequence of `last_prompt`."""
+    prompts = [last_prompt, *(sequences[i].prompt for i in members)]
+    new = sum(len(prompt) for before, prompt in pairwise(prompts) if prompt is not None and prompt != before)
+    return new + sum(len(sequences[i].tokens) for i in members)
 
 
 def _build(row: list[int], sequences: Sequence[TokenSequence], starts: list[int]) -> Batch:

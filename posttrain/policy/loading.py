@@ -55,7 +55,7 @@ def _load(folder: Path, dtype: torch.dtype, name: str, kind: Kind):
     missing: list[str] = []
     is_adapter = (folder / "adapter_config.json").is_file()
     try:
-        if kind == "causal" and _is_scalar(folder, is_adapter):
+        if kind == "causal" and is_scalar_folder(folder):
             raise UserError(f"'{name}' is a reward model, which gives scores and writes no text: give a language model")
         with _quiet():
             if is_adapter:
@@ -77,8 +77,9 @@ def _load(folder: Path, dtype: torch.dtype, name: str, kind: Kind):
     return model, tokenizer
 
 
-def _is_scalar(folder: Path, is_adapter: bool) -> bool:
+def is_scalar_folder(folder: Path) -> bool:
     """Whether the folder's own files call it a classifier."""
+    is_adapter = (folder / "adapter_config.json").is_file()
     settings = json.loads((folder / ("adapter_config.json" if is_adapter else "config.json")).read_text())
     names = [settings.get("task_type") or ""] if is_adapter else settings.get("architectures") or []
     return any(name == "SEQ_CLS" or name.endswith("ForSequenceClassification") for name in names)

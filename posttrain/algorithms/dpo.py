@@ -1,0 +1,416 @@
+"""DPO and its family: learning from preferences without a reward model and without sampling, or with the policy's own samples.
+
+    loss        what it makes of a pair                                                          paper
+    dpo         the log-odds of the preference under the implicit rewards beta · log(π / π_ref)  2305.18290
+                with --label-smoothing it is the conservative form (cDPO): a finite optimum
+    robust      the same made unbiased under labels flipped at a known rate                      2403.00409
+    ipo         the gap of the log-ratios is regressed on 1 / (2 beta)                           2310.12036
+    kto         each answer alone, good or bad, against the KL as a reference point              2402.01306
+    orpo        SFT on the chosen answer plus log-odds of means; no reference                    2403.07691
+    simpo       means per token and a margin to be reached; no reference                         2405.14734
+
+Pairs come from a file (`--data`), or are made as training goes (*online DPO*, 2402.04792: `--task`, `--reward`): the policy
+answers each prompt `group_size` times, and the best answer is preferred to the worst by the reward; where all are equal
+there is no pair. The samples' own tokens are trained on.
+
+Deviations: chosen and rejected share their prompt's computation; log-probs are summed over the answer's own tokens, its
+end of turn included, and never cut; the KTO reference point is the mean log-ratio of answers shifted by one prompt
+within the step, as published, without a moving average; AdamW with a constant rate after warm-up.
+
+Likelihood displacement (2410.08847) is watched: `pairs/displaced_frac` is the share of pairs whose *chosen* answer is now
+less likely than under the reference. At the end `displacement.json` says where the mass went.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from posttrain.agents.loop import ModelAgent
+from posttrain.batching import TokenSequence, rollout_sequences
+from posttrain.data.loaded import split
+from posttrain.data.pairs import load_pairs
+from posttrain.engine.local import LocalEngine
+from posttrain.losses import preference
+from posttrain.policy.hf import Policy
+from posttrain.policy.optim import AdamWConfig
+from posttrain.runs.folder import write_atomically
+from posttrain.statistics import mean_over_problems, rate_over_problems
+from posttrain.training.displacement import fork_distributions, mass_moved
+from posttrain.training.job import Job
+from posttrain.training.loop import StepResult, Trained
+from posttrain.training.pairs import AnswerLogprobs, PairTokens, answer_sums, answers_step, flat_sequences
+from posttrain.training.reference import Reference
+from posttrain.training.rounds import Round, attempt, rollout_rows, summary
+from posttrain.training.scored import scored_task
+from posttrain.training.settings import Settings
+from posttrain.training.stream import Stream
+from posttrain.training.texts import WhenTooLong, fit
+from posttrain.types import Sampling, UserError
+
+WITHOUT_REFERENCE = ("orpo", "simpo")
+WATCHED_PAIRS = 32
+"""How many pairs tell where the mass went."""
+
+
+@dataclass(frozen=True)
+class Config(Settings):
+    """Learn from preferences: pairs from a file, or of the policy's own samples judged by a reward."""
+
+    data: str = ""
+    """A file of pairs, .jsonl or .jsonl.gz: prompt, chosen, rejected."""
+    task: str = ""
+    """Online: the task whose problems are answered, in place of --data."""
+    reward: str = ""
+    """Online: what judges, in place of the task's own score: model:FOLDER, judge:MODEL, length:WORDS or format:REGEX."""
+    out: Path = Path("runs/dpo")
+    """The run's folder; the same command again goes on where it stopped."""
+    reference: str = ""
+    """What log-ratios are taken to; empty takes the model that the run begins with."""
+
+    loss: Literal["dpo", "robust", "ipo", "kto", "orpo", "simpo"] = "dpo"
+    """Which objective."""
+    beta: float = 0.1
+    """Reward per nat of log-ratio; with orpo the weight of the odds ratio, with simpo the scale of the reward."""
+    label_smoothing: float = 0.0
+    """With dpo: how often a label is taken to be wrong. With robust: how often it is."""
+    gamma: float = 0.5
+    """With simpo: the margin to be reached."""
+    good_weight: float = 1.0
+    """With kto: weight of good answers."""
+    bad_weight: float = 1.0
+    """With kto: weight of bad answers."""
+    pairs_per_step: int = 16
+    """Pairs learned from at each optimizer step; online, problems attempted."""
+    group_size: int = 2
+    """Online: answers to each problem, of which the best and the worst make the pair."""
+    max_tokens: int = 64
+    """Online: longest answer, in tokens."""
+    temperature: float = 1.0
+    """Online: of sampling."""
+
+    when_bad: Literal["error", "drop"] = "error"
+    """Refuse a file with an unusable pair, or leave such out and count them."""
+    when_too_long: WhenTooLong = "drop"
+    """Leave out and count pairs that do not fit the context, or refuse the file."""
+    heldout_frac: float = 0.1
+    """Share of the file's pairs that is never learned from, by content: accuracy is measured on them."""
+    measure_every: int = 20
+    """Steps between measurements on the held-out pairs; 0 measures only before and after."""
+    optim: AdamWConfig = field(default_factory=lambda: AdamWConfig(learning_rate=5e-6, warmup_steps=10))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._at_least(1, "pairs_per_step", "max_tokens")
+        self._at_least(0, "label_smoothing", "gamma", "good_weight", "bad_weight", "heldout_frac", "measure_every")
+        if not self.beta > 0:
+            raise UserError("--beta must be above 0: it is the reward of a nat")
+        if self.label_smoothing >= 0.5:
+            raise UserError("--label-smoothing must be below 0.5: labels that are wrong half of the time say nothing")
+        if self.heldout_frac >= 1:
+            raise UserError("--heldout-frac must be below 1: something must be left to learn from")
+        if self.group_size < 2:
+            raise UserError("--group-size must be at least 2: a pair needs two answers")
+        if not self.temperature > 0:
+            raise UserError("--temperature must be above 0: a pair needs answers that differ")
+
+    @property
+    def is_online(self) -> bool:
+        return not self.data
+
+    @property
+    def needs_reference(self) -> bool:
+        return self.loss not in WITHOUT_REFERENCE
+
+
+def cdpo(config: Config = Config()) -> Config:
+    """Conservative DPO: labels taken to be wrong one time in ten."""
+    return _with(config, loss="dpo", label_smoothing=0.1)
+
+
+def ipo(config: Config = Config()) -> Config:
+    """IPO, with beta as its tau."""
+    return _with(config, loss="ipo", beta=0.1)
+
+
+def kto(config: Config = Config()) -> Config:
+    """KTO; a pair is one good and one bad answer."""
+    return _with(config, loss="kto", beta=0.1)
+
+
+def orpo(config: Config = Config()) -> Config:
+    """ORPO, with the weight of its paper."""
+    return _with(config, loss="orpo", beta=0.1)
+
+
+def simpo(config: Config = Config()) -> Config:
+    """SimPO, with the scale and margin of its paper's instruct setting."""
+    return _with(config, loss="simpo", beta=2.5, gamma=1.4)
+
+
+def _with(config: Config, **changes: object) -> Config:
+    from dataclasses import replace
+
+    return replace(config, **changes)
+
+
+PRESETS = {"cdpo": cdpo, "ipo": ipo, "kto": kto, "orpo": orpo, "simpo": simpo}
+
+
+# ------------------------------------------------------------------------------------------------------------ the objective
+
+
+def pair_loss(answers: AnswerLogprobs, config: Config) -> Tensor:
+    """The loss of each pair; answers alternate between chosen and rejected."""
+    chosen, rejected = answers.log_ratios[0::2], answers.log_ratios[1::2]
+    match config.loss:
+        case "dpo":
+            return preference.dpo(chosen, rejected, config.beta, config.label_smoothing)
+        case "robust":
+            return preference.robust_dpo(chosen, rejected, config.beta, config.label_smoothing)
+        case "ipo":
+            return preference.ipo(chosen, rejected, config.beta)
+        case "orpo":
+            return preference.orpo(answers.means[0::2], answers.means[1::2], config.beta)
+        case "simpo":
+            return preference.simpo(answers.means[0::2], answers.means[1::2], config.beta, config.gamma)
+    raise ValueError(f"{config.loss} is no loss of pairs")
+
+
+def implicit_rewards(policy_sums: Tensor, ref_sums: Tensor, lengths: Tensor, config: Config) -> Tensor:
+    """What the objective takes as each answer's reward: its sign decides whether a pair is ranked right."""
+    match config.loss:
+        case "orpo":
+            return policy_sums / lengths
+        case "simpo":
+            return config.beta * policy_sums / lengths
+    return preference.implicit_reward(policy_sums, ref_sums, config.beta)
+
+
+def reference_point(policy: Policy, reference: Reference, sequences: Sequence[TokenSequence]) -> float:
+    """KTO's z0: the mean log-ratio, in nats, of answers that were given to another prompt of the step; at least 0."""
+    shifted = [TokenSequence(s.prompt, t.tokens, t.predicted) for s, t in zip(sequences, [*sequences[2:], *sequences[:2]], strict=True)]
+    ours = answer_sums(policy.score(shifted)[0], shifted)
+    theirs = answer_sums(torch.cat(reference.logprobs(shifted)), shifted)
+    return max(0.0, (ours - theirs).mean().item())
+
+
+# --------------------------------------------------------------------------------------------------------------- the step
+
+
+@dataclass
+class Learner:
+    """Everything a step needs."""
+
+    trained: Trained
+    reference: Reference | None
+    take: Callable[[], Awaitable[tuple[list[PairTokens], Round | None]]]
+    """The next pairs, and the round that they were made of, if they were."""
+    heldout: list[PairTokens]
+    config: Config
+
+
+async def step(learner: Learner, number: int) -> StepResult:
+    """Take pairs, read them with the reference, descend."""
+    config, trained, started = learner.config, learner.trained, time.perf_counter()
+    metrics = {name.replace("heldout", "heldout_before"): x for name, x in heldout_metrics(learner).items()} if number == 1 else {}
+    pairs, round = await learner.take()
+    taken_s = time.perf_counter() - started
+    if round is not None:
+        metrics |= summary(round) | {"pairs/n": len(pairs), "pairs/without_signal_frac": 1 - len(pairs) / len(round.problems_P)}
+    if pairs:
+        metrics |= descend(learner, pairs)
+    seconds = time.perf_counter() - started
+    if number == config.steps or (config.measure_every and number % config.measure_every == 0):
+        metrics |= heldout_metrics(learner)
+    timings = {"time/step_s": seconds, "time/sample_s": taken_s, "time/tokens_per_s": metrics.get("data/tokens", 0.0) / seconds}
+    rows = rollout_rows(round, round.values_PG - round.values_PG.nanmean(1, keepdim=True)) if round is not None else []
+    return StepResult(metrics, timings, rows, _note(metrics))
+
+
+def descend(learner: Learner, pairs: Sequence[PairTokens]) -> dict[str, float]:
+    """One optimizer step on these pairs, and what it saw: all of it as it was before the step."""
+    config, policy = learner.config, learner.trained.policy
+    sequences = flat_sequences(pairs)
+    lengths = torch.tensor([s.n_predicted for s in sequences])
+    ref_sums = answer_sums(torch.cat(learner.reference.logprobs(sequences)), sequences) if learner.reference else torch.zeros(len(sequences))
+    extra: dict[str, float] = {}
+    if config.loss == "kto":
+        extra["kto/reference_point_nats"] = z0 = reference_point(policy, learner.reference, sequences)
+        loss = partial(_kto_loss, z0=z0, config=config)
+    else:
+        loss = lambda answers, which: pair_loss(answers, config)  # noqa: E731
+    together = 1 if config.loss == "kto" else 2
+    sums, metrics = answers_step(policy, learner.trained.optimizer, sequences, ref_sums, loss, config.tokens_per_batch, together)
+    metrics["policy/skipped_updates"] = learner.trained.optimizer.n_skipped
+    return metrics | extra | pair_metrics("pairs", sums, ref_sums, lengths, config)
+
+
+def _kto_loss(answers: AnswerLogprobs, which: Tensor, z0: float, config: Config) -> Tensor:
+    return preference.kto(answers.log_ratios, which % 2 == 0, z0, config.beta, config.good_weight, config.bad_weight)
+
+
+def pair_metrics(family: str, sums: Tensor, ref_sums: Tensor, lengths: Tensor, config: Config) -> dict[str, float]:
+    """Accuracy and margin of the implicit rewards, and how far either side has moved from the reference, over pairs."""
+    rewards = implicit_rewards(sums, ref_sums, lengths, config)
+    margins = (rewards[0::2] - rewards[1::2]).tolist()
+    accuracy = rate_over_problems([float(m > 0) if m else 0.5 for m in margins])
+    metrics = {
+        f"{family}/accuracy": accuracy.value, f"{family}/accuracy_low": accuracy.low, f"{family}/accuracy_high": accuracy.high,
+        f"{family}/n": len(margins), f"{family}/margin": mean_over_problems(margins).value,
+    }  # fmt: skip
+    if config.needs_reference:
+        changes = sums - ref_sums
+        metrics |= {
+            f"{family}/chosen_change_nats": changes[0::2].mean().item(), f"{family}/rejected_change_nats": changes[1::2].mean().item(),
+            f"{family}/displaced_frac": (changes[0::2] < 0).float().mean().item(),
+        }  # fmt: skip
+    return metrics
+
+
+def heldout_metrics(learner: Learner) -> dict[str, float]:
+    """`pair_metrics` of the pairs held out; nothing where there are none."""
+    if not learner.heldout:
+        return {}
+    sequences = flat_sequences(learner.heldout)
+    lengths = torch.tensor([s.n_predicted for s in sequences])
+    sums = answer_sums(learner.trained.policy.score(sequences)[0], sequences)
+    ref_sums = answer_sums(torch.cat(learner.reference.logprobs(sequences)), sequences) if learner.reference else torch.zeros(len(sequences))
+    return pair_metrics("heldout", sums, ref_sums, lengths, learner.config)
+
+
+def _note(metrics: dict[str, float]) -> str:
+    if "pairs/accuracy" not in metrics:
+        return "no pair: all answers equal"
+    reward = f"reward {metrics['reward/mean']:.2f}  " if "reward/mean" in metrics else ""
+    return f"{reward}loss {metrics['loss/mean']:.3f}  right {metrics['pairs/accuracy']:.0%}  margin {metrics['pairs/margin']:.2f}"
+
+
+# ---------------------------------------------------------------------------------------------------------------- the run
+
+
+async def train(config: Config) -> Path:
+    """Run, or take up, a whole training; returns the last checkpoint.
+
+    Raises UserError for a file that cannot be used (naming the line), a folder of another run, a reference that is not what
+    the policy starts from, and where there is nothing to learn from.
+    """
+    if bool(config.data) == bool(config.task):
+        raise UserError("DPO needs either pairs (--data FILE.jsonl) or a task to make them on (--task NAME, and --reward if not its own)")
+    if config.reward and config.data:
+        raise UserError("--reward judges the policy's own samples: give it with --task, not with --data")
+    job = Job.open(config, "dpo", [config.data] if config.data else [])
+    trained = job.trained(job.load_policy())
+    policy = trained.policy
+    reference = _reference(config, policy, job) if config.needs_reference else None
+    if config.is_online:
+        learner = Learner(trained, reference, await _own_samples(config, trained), [], config)
+    else:
+        learned, heldout = _pairs(config, policy, job)
+        learner = Learner(trained, reference, _from_file(config, trained, learned), heldout, config)
+    watched = [] if config.is_online else (learner.heldout or learned)[:WATCHED_PAIRS]
+    checkpoint = await job.run_steps(trained, lambda number: step(learner, number))
+    if reference is not None and watched:
+        _say_where_the_mass_went(learner, watched, config.out)
+    return checkpoint
+
+
+def _reference(config: Config, policy: Policy, job: Job) -> Reference:
+    """The reference, which must be what the policy starts from: log-ratios to anything else do not begin at 0."""
+    reference = Reference.of(policy, config.reference or config.model, config.dtype, bool(config.lora_rank) and not config.reference)
+    if config.reference and job.state is None:
+        probe = [TokenSequence((i,), tuple(range(i + 1, i + 9))) for i in range(3, 60, 9)]
+        gap = (policy.score(probe)[0] - torch.cat(reference.logprobs(probe))).abs().mean().item()
+        if gap > 0.05:
+            raise UserError(
+                f"the reference '{config.reference}' is not the model that training starts from ('{config.model}': their log-probs differ by"
+                f" {gap:.2g} nats a token), so that preferences would be judged by a difference that training did not make; leave --reference out"
+            )
+    return reference
+
+
+def _pairs(config: Config, policy: Policy, job: Job) -> tuple[list[PairTokens], list[PairTokens]]:
+    """The file's pairs as tokens: those to learn from, and those held out."""
+    loaded = load_pairs(config.data, config.when_bad)
+    data = fit(loaded.items, partial(PairTokens.of, policy.renderer), lambda pair: pair.sequences, policy.max_context, config.when_too_long)
+    learned, heldout = split(list(zip(data.items, data.made, strict=True)), config.heldout_frac, lambda both: both[0].prompt)
+    job.describe(pairs=len(learned), held_out=len(heldout), left_out=loaded.dropped | data.dropped)
+    return [made for _, made in learned], [made for _, made in heldout]
+
+
+def _from_file(config: Config, trained: Trained, pairs: Sequence[PairTokens]):
+    async def take() -> tuple[list[PairTokens], None]:
+        stream = Stream(pairs, config.seed, trained.position)
+        taken, _ = stream.take(config.pairs_per_step)
+        trained.position = stream.position
+        return taken, None
+
+    return take
+
+
+async def _own_samples(config: Config, trained: Trained):
+    task = await scored_task(config.task, config.reward, config.dtype)
+    problems = task.problems("train")
+    policy = trained.policy
+    agent = ModelAgent(LocalEngine(policy), policy.renderer, Sampling(config.temperature, config.max_tokens))
+
+    async def take() -> tuple[list[PairTokens], Round]:
+        stream = Stream(problems, config.seed, trained.position)
+        round = await attempt(agent, task, *stream.take(config.pairs_per_step), config.group_size)
+        trained.position = stream.position
+        return best_against_worst(round), round
+
+    return take
+
+
+def best_against_worst(round: Round) -> list[PairTokens]:
+    """The best and the worst attempt at each problem, as they were sampled; none where the scored ones are all equal."""
+    pairs = []
+    for rollouts, values in zip(round.rollouts_PG, round.values_PG.tolist(), strict=True):
+        scored = [(value, rollout) for value, rollout in zip(values, rollouts, strict=True) if value == value]
+        if len(scored) < 2:
+            continue
+        (high, best), (low, worst) = max(scored, key=lambda x: x[0]), min(scored, key=lambda x: x[0])
+        if high > low:
+            pairs.append(PairTokens(*(_one_sequence(rollout) for rollout in (best, worst)), high - low))
+    return pairs
+
+
+def _one_sequence(rollout) -> TokenSequence:
+    (sequence,) = rollout_sequences(rollout)
+    return TokenSequence(sequence.prompt, sequence.tokens, sequence.predicted)  # at temperature 1: the policy that is kept
+
+
+def _say_where_the_mass_went(learner: Learner, watched: Sequence[PairTokens], out: Path) -> None:
+    """Write `displacement.json`; say it aloud where most chosen answers have become less likely."""
+    sequences = flat_sequences(watched)
+    policy, reference = learner.trained.policy, learner.reference
+    changes = answer_sums(policy.score(sequences)[0] - torch.cat(reference.logprobs(sequences)), sequences)
+    if reference.shares_weights:
+        with policy.as_reference():
+            before = fork_distributions(policy, watched)
+    else:
+        before = fork_distributions(reference.policy, watched)
+    moved = mass_moved(policy, before, watched) if before else None
+    displaced = (changes[0::2] < 0).float().mean().item()
+    account = {
+        "n_pairs": len(watched), "displaced_frac": displaced,
+        "chosen_change_nats": asdict(mean_over_problems(changes[0::2].tolist(), "nats")),
+        "rejected_change_nats": asdict(mean_over_problems(changes[1::2].tolist(), "nats")),
+        "at_the_fork": asdict(moved) if moved else None,
+    }  # fmt: skip
+    write_atomically(out / "displacement.json", json.dumps(account, indent=1))
+    if displaced > 0.5:
+        print(
+            f"dpo: warning: {displaced:.0%} of the chosen answers became less likely than before training (likelihood displacement): {moved}",
+            file=sys.stderr,
+        )

@@ -1,0 +1,95 @@
+"""Rewards by name: a learned model, a judge, or a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from posttrain.batching import TokenSequence
+from posttrain.policy.hf import Policy, load_policy
+from posttrain.policy.scalar import ScalarModel, load_scalar
+from posttrain.rewards.format import matches
+from posttrain.rewards.judge import Judge
+from posttrain.rewards.learned import Learned
+from posttrain.rewards.weighted import Reward
+from posttrain.types import Message, Rollout, Score, UserError
+
+KINDS = "model:FOLDER (a reward model), judge:MODEL (a language model asked for a grade), length:WORDS or format:REGEX"
+
+
+def load_reward(spec: str, dtype: str = "auto") -> Reward:
+    """The reward that `KIND:ARGUMENT` names. Raises UserError for an unknown kind or a model that is none."""
+    kind, _, argument = spec.partition(":")
+    if not argument:
+        raise UserError(f"there is no reward '{spec}': give {KINDS}")
+    match kind:
+        case "model":
+            return Learned(ConversationReader(load_reward_model(argument, dtype)))
+        case "judge":
+            return Judge(option_reader(load_policy(argument, dtype))).grade
+        case "length":
+            return near_length(_positive(argument))
+        case "format":
+            return matches(argument)
+    raise UserError(f"there is no reward '{spec}': give {KINDS}")
+
+
+def load_reward_model(name: str, dtype: str = "auto") -> ScalarModel:
+    """A trained reward model. Raises UserError for a language model, whose scalar head would be random."""
+    from posttrain.policy.loading import is_scalar_folder
+    from posttrain.policy.models import resolve
+
+    if not is_scalar_folder(resolve(name)):
+        raise UserError(f"'{name}' is no reward model (it has no scalar head): train one with posttrain train reward-model, or ask it as judge:{name}")
+    model = load_scalar(name, dtype)
+    model.model.requires_grad_(False)
+    return model
+
+
+class ConversationReader:
+    """A scalar model's number at the last token of each conversation."""
+
+    def __init__(self, model: ScalarModel) -> None:
+        self.model = model
+
+    def __call__(self, conversations: Sequence[tuple[Message, ...]]) -> list[float | str]:
+        sequences = [self.tokens(messages) for messages in conversations]
+        fits = [len(s.prompt) + len(s.tokens) <= self.model.max_context for s in sequences]
+        values = iter(self.model.score([s for s, good in zip(sequences, fits, strict=True) if good]).tolist())
+        return [next(values) if good else f"longer than the reward model's context of {self.model.max_context} tokens" for good in fits]
+
+    def tokens(self, messages: tuple[Message, ...]) -> TokenSequence:
+        """The conversation in the reward model's own tokens, so that any tokenizer's policy can be judged; read at its last token."""
+        ids = self.model.renderer.render(messages).token_ids
+        return last_token(ids[:1], ids[1:])
+
+
+def last_token(prompt: Sequence[int], tokens: Sequence[int]) -> TokenSequence:
+    """A text of which only the last token is read."""
+    return TokenSequence(tuple(prompt), tuple(tokens), (False,) * (len(tokens) - 1) + (True,))
+
+
+def option_reader(policy: Policy):
+    """Log-probs of given answers as what the model says next."""
+
+    async def read(messages: Sequence[Message], options: Sequence[str]) -> list[float]:
+        prompt = policy.renderer.prompt(messages)
+        scored = policy.score_tokens([(prompt, policy.renderer.encode(option)) for option in options])
+        return [sum(logprobs) for logprobs, _ in scored]
+
+    return read
+
+
+def near_length(target: int) -> Reward:
+    """1 for an answer of `target` words, falling to 0 at none and at twice as many: a reward that anyone can check."""
+
+    async def reward(rollout: Rollout) -> Score:
+        n = len(rollout.text.split())
+        return Score(max(0.0, 1 - abs(n - target) / target))
+
+    return reward
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise UserError(f"length:{text} is no length: give a number of words, such as length:20")
+    return int(text)

@@ -1,0 +1,84 @@
+"""What the policy's own samples are scored by: a task's judge, or another reward on the same problems."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from posttrain.data.conversations import load_prompts
+from posttrain.data.loaded import split
+from posttrain.rewards.weighted import Reward
+from posttrain.tasks import check_gold
+from posttrain.tasks import load as load_task
+from posttrain.types import Problem, Rollout, Score, Task, UserError
+
+
+@dataclass(frozen=True)
+class Rewarded:
+    """A task's problems, scored by a reward of another kind."""
+
+    task: Task
+    reward: Reward
+    spec: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.task.name} by {self.spec}"
+
+    def problems(self, split: str) -> Sequence[Problem]:
+        return self.task.problems(split)
+
+    async def score(self, rollout: Rollout) -> Score:
+        return await self.reward(rollout)
+
+    def solution(self, problem: Problem) -> str:
+        """A gold answer of the task; what the reward makes of it nobody knows."""
+        return self.task.solution(problem)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The prompts of a file as problems, which only a reward can score."""
+
+    path: str
+    test_frac: float = 0.1
+    _found: dict[str, list[Problem]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return Path(self.path).stem
+
+    def problems(self, split_name: str) -> Sequence[Problem]:
+        if not self._found:
+            loaded = load_prompts(self.path)
+            unique = {c.messages: Problem(c.id, c.messages, "") for c in loaded.items}
+            learned, heldout = split(list(unique.values()), self.test_frac, lambda problem: problem.messages)
+            self._found.update(train=learned, test=heldout)
+        return self._found[split_name]
+
+    async def score(self, rollout: Rollout) -> Score:
+        raise UserError(f"the prompts of '{self.path}' have no judge of their own: give a --reward")
+
+    def solution(self, problem: Problem) -> str:
+        return ""
+
+
+async def scored_task(task: str, reward: str = "", dtype: str = "auto") -> Task:
+    """The task `task` names, or the prompts of the file that it is, scored by itself or by the reward `reward` names.
+
+    Raises UserError for an unknown task or reward, a task without problems to train on or with a gold answer that its own
+    judge refuses, and a file of prompts without a reward.
+    """
+    found: Task = Prompts(task) if task.endswith((".jsonl", ".jsonl.gz")) else load_task(task)
+    problems = found.problems("train")
+    if not problems:
+        raise UserError(f"the task '{task}' has no problems to train on")
+    if reward:
+        from posttrain.training.rewards import load_reward
+
+        return Rewarded(found, load_reward(reward, dtype), reward)
+    if isinstance(found, Prompts):
+        raise UserError(f"the prompts of '{task}' have no judge of their own: give --reward model:FOLDER, judge:MODEL, length:WORDS or format:REGEX")
+    await check_gold(found, problems[:16])
+    return found
