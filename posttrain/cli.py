@@ -28,6 +28,7 @@ ALGORITHMS = {
     "sft": "learn from conversations, by the likelihood of what the assistant says",
     "reward-model": "learn to score from preferences, or to score each step from labels",
     "dpo": "learn from preferences directly: DPO, IPO, KTO, ORPO, SimPO, from a file or online",
+    "ppo": "learn from a reward with a critic, and a KL to the reference",
     "grpo": "learn from verifiable rewards",
 }
 """Each is a file in `algorithms/`."""

@@ -42,7 +42,7 @@ def problem_means(scores_PS: Ragged) -> Float[np.ndarray, " problems"]:
     return np.array([row.mean() if row.size else math.nan for row in rows], dtype=float)
 
 
-def pass_at_k(n: Column | int, c: Column | int, k: Column | int) -> Float[np.ndarray, "..."]:
+def pass_at_k(n: Column | int, c: Column | int, k: Column | int) -> Float[np.ndarray, ...]:
     """The chance that k attempts hold a right one, from n attempts of which c were right (Chen et al., 2107.03374, eq. 1).
 
     1 - C(n-c, k) / C(n, k): unbiased, for k of the n are drawn without replacement, which is scipy's hypergeometric
@@ -119,7 +119,7 @@ def rate_over_problems(rates_P: Column, unit: str = "fraction", n_unscored: int 
 
 def rate_interval(
     rate: Column | float, stderr: Column | float, n: int
-) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
+) -> tuple[Float[np.ndarray, ...], Float[np.ndarray, ...]]:
     """Wilson's interval at the effective sample size of a clustered rate; elementwise over `rate` and `stderr`.
 
     rate (1 - rate) / stderr² independent coin tosses would be as certain as the n problems are (recommended for clustered

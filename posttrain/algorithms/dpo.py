@@ -50,7 +50,7 @@ from posttrain.training.job import Job
 from posttrain.training.loop import StepResult, Trained
 from posttrain.training.pairs import AnswerLogprobs, PairTokens, answer_sums, answers_step, flat_sequences
 from posttrain.training.reference import Reference
-from posttrain.training.rounds import Round, attempt, rollout_rows, summary
+from posttrain.training.rounds import Round, attempt, require_scores, rollout_rows, summary
 from posttrain.training.scored import scored_task
 from posttrain.training.settings import Settings
 from posttrain.training.stream import Stream
@@ -366,6 +366,7 @@ async def _own_samples(config: Config, trained: Trained):
     async def take() -> tuple[list[PairTokens], Round]:
         stream = Stream(problems, config.seed, trained.position)
         round = await attempt(agent, task, *stream.take(config.pairs_per_step), config.group_size)
+        require_scores(round)
         trained.position = stream.position
         return best_against_worst(round), round
 

@@ -54,6 +54,7 @@ from posttrain.training.reference import Reference
 from posttrain.training.rounds import Round, attempt, rollout_rows, summary
 from posttrain.training.settings import Settings
 from posttrain.training.stream import Stream
+from posttrain.training.watch import Watch, over_updates
 from posttrain.types import Agent, Problem, Rollout, Sampling, Task, UserError
 
 
@@ -261,7 +262,7 @@ def descend(policy: Policy, optimizer: Optimizer, tokens: Tokens, config: Config
     would move the weights on a gradient of nothing."""
     if not tokens.sequences:
         return {}
-    totals: dict[str, float] = {}
+    seen = Watch()
     for batch in pack(tokens.sequences, config.tokens_per_batch):
         at = batch.index
         logprobs, entropies = policy.logprobs_and_entropies(batch)
@@ -274,32 +275,11 @@ def descend(policy: Policy, optimizer: Optimizer, tokens: Tokens, config: Config
             loss = loss - config.entropy_coef * entropies
         (loss * tokens.weights[at]).sum().backward()
         with torch.no_grad():
-            _add(totals, _watch(logprobs, old, advantages, ids, entropies, len(tokens.sequences), config))
+            ratios = sequence_ratio(logprobs, old, ids, len(tokens.sequences)) if config.loss == "gspo" else importance_ratio(logprobs, old)
+            seen.add(logprobs, old, ratios, advantages, entropies, config.clip_low, config.clip_high)
     norm = optimizer.step()
     policy.version += 1
-    n = max(1.0, totals.pop("n", 0.0))
-    mismatch = totals.pop("mismatch_max", 0.0)
-    return {name: value / n for name, value in totals.items()} | {"policy/grad_norm": norm, "sampling/mismatch_nats_max": mismatch}
-
-
-def _watch(logprobs: Tensor, old: Tensor, advantages: Tensor, ids: Tensor, entropies: Tensor, n: int, config: Config) -> dict[str, float]:
-    """What is worth knowing of a batch, as sums over its tokens (and one maximum)."""
-    ratios = sequence_ratio(logprobs, old, ids, n) if config.loss == "gspo" else importance_ratio(logprobs, old)
-    low, high = losses.clip_fraction(ratios, advantages, config.clip_low, config.clip_high)
-    return {
-        "n": len(logprobs),
-        "policy/entropy_nats": entropies.sum().item(),
-        "policy/clip_low_frac": low.item() * len(logprobs),
-        "policy/clip_high_frac": high.item() * len(logprobs),
-        "policy/kl_old_nats": k3(logprobs, old).sum().item(),
-        "mismatch_max": (logprobs - old).abs().max().item(),
-    }
-
-
-def _add(totals: dict[str, float], new: dict[str, float]) -> None:
-    for name, value in new.items():
-        before = totals.get(name, 0.0)
-        totals[name] = max(before, value) if name == "mismatch_max" else before + value
+    return seen.metrics() | {"policy/grad_norm": norm}
 
 
 # --------------------------------------------------------------------------------------------------------------- the step
@@ -338,7 +318,7 @@ async def step(learner: Learner) -> StepResult:
     total_s = time.perf_counter() - started
     learned_PG = torch.zeros(len(everything.problems_P), config.group_size, dtype=torch.float64)
     learned_PG[rows] = advantages_PG
-    metrics = summary(everything) | _groups(everything, learned_PG) | _over_updates(seen)
+    metrics = summary(everything) | _groups(everything, learned_PG) | over_updates(seen)
     metrics["policy/skipped_updates"] = trained.optimizer.n_skipped
     if ref_gap_PG is not None:
         metrics["policy/kl_ref_nats"] = ref_gap_PG.mean().item()
@@ -381,15 +361,6 @@ def _groups(everything: Round, learned_PG: Tensor) -> dict[str, float]:
         "groups/live_frac": sum(live_P) / len(live_P), "groups/attempted": len(live_P), "groups/used": sum(live_P),
         "groups/discarded_tokens": discarded,
     }  # fmt: skip
-
-
-def _over_updates(seen: list[dict[str, float]]) -> dict[str, float]:
-    """The mean over a round's updates; of the mismatch only the first, where the policy still is the sampler."""
-    seen = [row for row in seen if row]
-    if not seen:
-        return {}
-    means = {name: sum(row[name] for row in seen) / len(seen) for name in seen[0]}
-    return means | {"sampling/mismatch_nats_max": seen[0]["sampling/mismatch_nats_max"]}
 
 
 def _note(metrics: dict[str, float], timings: dict[str, float]) -> str:

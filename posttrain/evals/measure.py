@@ -118,8 +118,11 @@ async def measure(
     return Evaluation(task.name, samples, seed, records, _quantities(records, samples, final_answer), quantities.budgets(samples))
 
 
-async def judge(task: Task, rollout: Rollout) -> Score:
-    """The task's score of the attempt; unscored, with the reason, where the attempt or the judge failed."""
+async def judge(task: Task, rollout: Rollout, bounded: bool = True) -> Score:
+    """The task's score of the attempt; unscored, with the reason, where the attempt or the judge failed.
+
+    Raises ValueError for a score outside 0 to 1, unless it is not `bounded`: a reward model's is not.
+    """
     if rollout.outcome == "error":
         return unscored(f"the attempt failed: {rollout.error}")
     try:
@@ -128,7 +131,7 @@ async def judge(task: Task, rollout: Rollout) -> Score:
         raise
     except Exception as error:
         return unscored(f"the judge failed: {type(error).__name__}: {error}")
-    if not score.is_unscored and not 0 <= score.value <= 1:
+    if bounded and not score.is_unscored and not 0 <= score.value <= 1:
         raise ValueError(f"task {task.name} gave {rollout.problem.id} the score {score.value}; scores lie between 0 and 1")
     return score
 

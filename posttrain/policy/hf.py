@@ -38,8 +38,11 @@ class Policy(Trunk):
 
     def logprobs_and_entropies(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Log-prob of each prediction and entropy of its distribution over the vocabulary, in nats, Float32[N] each."""
-        hidden = self.hidden(batch.token_ids, batch.position_ids, PackedAttention(batch.layout))
-        return self.head.logprobs(hidden.index_select(0, batch.sources), batch.targets, batch.temperatures)
+        return self.head.logprobs(self.states(batch), batch.targets, batch.temperatures)
+
+    def states(self, batch: Batch) -> Tensor:
+        """The last hidden state from which each prediction is made, [N, D]."""
+        return self.hidden(batch.token_ids, batch.position_ids, PackedAttention(batch.layout)).index_select(0, batch.sources)
 
     @torch.no_grad()
     def score(self, sequences: Sequence[TokenSequence], max_tokens: int = SCORING_TOKENS) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from posttrain.batching import TokenSequence
 from posttrain.policy.hf import Policy, load_policy
+from posttrain.policy.trunk import Trunk
 from posttrain.types import UserError
 
 
@@ -45,7 +46,7 @@ def load_reference(policy: Policy, model: str, dtype: str) -> Policy:
     return reference
 
 
-def check_same_tokens(policy: Policy, other: Policy, name: str) -> None:
+def check_same_tokens(policy: Trunk, other: Trunk, name: str) -> None:
     """Raises UserError unless both models mean the same text by the same token ids."""
     if policy.renderer.tokenizer.get_vocab() != other.renderer.tokenizer.get_vocab():
         raise UserError(f"'{name}' has another tokenizer than '{policy.path}': log-probs of the same tokens cannot be compared; take a model of its family")

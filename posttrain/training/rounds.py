@@ -12,7 +12,7 @@ from torch import Tensor
 
 from posttrain.evals.measure import judge
 from posttrain.statistics import clustered_mean, clustered_rate
-from posttrain.types import Agent, Problem, Rollout, Score, Task
+from posttrain.types import Agent, Problem, Rollout, Score, Task, UserError
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,25 @@ class Round:
 
 
 async def attempt(agent: Agent, task: Task, problems_P: Sequence[Problem], seeds_P: Sequence[int], group_size: int) -> Round:
-    """Attempt every problem `group_size` times and score every attempt, all at once."""
+    """Attempt every problem `group_size` times and score every attempt, all at once.
+
+    A task that says of itself that it is `unbounded` may give any finite score.
+    """
+    bounded = not getattr(task, "unbounded", False)
 
     async def group(problem: Problem, seed: int) -> tuple[list[Rollout], list[Score]]:
         rollouts = await agent.attempt(problem, group_size, seed)
-        return rollouts, list(await gather(*(judge(task, rollout) for rollout in rollouts)))
+        return rollouts, list(await gather(*(judge(task, rollout, bounded) for rollout in rollouts)))
 
     pairs = await gather(*(group(problem, seed) for problem, seed in zip(problems_P, seeds_P, strict=True)))
     return Round(list(problems_P), [rollouts for rollouts, _ in pairs], [scores for _, scores in pairs])
+
+
+def require_scores(round: Round) -> None:
+    """Raises UserError where not one attempt could be scored: training on nothing would go on in silence."""
+    if not round.values_PG.isfinite().any():
+        reason = round.scores_PG[0][0].explanation or "no reason was given"
+        raise UserError(f"none of the {round.values_PG.numel()} attempts of this step could be scored ({reason}): mend the reward")
 
 
 def summary(round: Round) -> dict[str, float]:

@@ -21,6 +21,8 @@ class Rewarded:
     task: Task
     reward: Reward
     spec: str
+    unbounded = True
+    """Its scores may lie outside 0 to 1."""
 
     @property
     def name(self) -> str:
