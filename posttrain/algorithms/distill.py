@@ -1,0 +1,282 @@
+"""Distillation: a student learns a teacher's distribution, token by token.
+
+    on          whose answers are read                                            known as
+    own         the student's own samples                                         on-policy distillation (GKD, 2306.13649; MiniLLM, 2306.08543)
+    given       the answers in a file                                             word-level distillation (Hinton et al., 1503.02531)
+    teacher     the teacher's samples, by likelihood alone                        sequence-level distillation (Kim and Rush, 1606.07947)
+
+    divergence  what is made small at each token
+    reverse_kl  KL(student ‖ teacher), over the whole vocabulary: seeks the teacher's modes
+    forward_kl  KL(teacher ‖ student): covers them all
+    jsd         the generalised Jensen–Shannon divergence with --jsd-beta (2306.13649, eq. 1)
+    sampled     reverse KL from the sampled token alone: REINFORCE with log(teacher / sampler) as each token's advantage,
+                which needs no vocabulary of the teacher's, only its log-probs (on own samples)
+
+*Context distillation* (Askell et al., 2112.00861; Snell et al., 2209.15189): with `--teacher-system` the teacher reads a system
+message that the student does not see; the student learns to behave as if it had. The teacher is then usually the model
+itself as it was (`--teacher` empty).
+
+Deviations: samples are fixed points of the gradient (none flows through the sampling), as in GKD; both distributions are
+tempered alike; student and teacher must share a tokenizer, except on the teacher's samples, which are then read anew as
+text; the vocabulary is never held for more than a few hundred tokens (policy/divergence.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from posttrain.agents.loop import ModelAgent
+from posttrain.batching import TokenSequence, pack, rollout_sequences
+from posttrain.data.conversations import Conversation, load_conversations
+from posttrain.engine.local import LocalEngine
+from posttrain.losses.policy import reinforce
+from posttrain.policy.divergence import divergences
+from posttrain.policy.hf import Policy
+from posttrain.policy.optim import AdamWConfig
+from posttrain.renderer import Renderer
+from posttrain.training.job import Job
+from posttrain.training.likelihood import likelihood_step
+from posttrain.training.loop import StepResult, Trained
+from posttrain.training.reference import Reference
+from posttrain.training.rounds import Round, attempt, rollout_rows, summary
+from posttrain.training.scored import scored_task
+from posttrain.training.settings import Settings
+from posttrain.training.stream import Stream
+from posttrain.training.texts import completion, fit
+from posttrain.types import Agent, Message, Problem, Rollout, Sampling, Task, UserError
+
+
+@dataclass(frozen=True)
+class Config(Settings):
+    """Learn a teacher's distribution: of another model, of the same model with a longer prompt, or both."""
+
+    teacher: str = ""
+    """The teacher; empty takes --model as it is before training."""
+    teacher_system: str = ""
+    """A system message that only the teacher reads; @FILE takes a file's text."""
+    task: str = ""
+    """Prompts: a task (its score is then reported), or a .jsonl file of prompts."""
+    data: str = ""
+    """With --on given: a file of conversations, of which the last answer is read."""
+    out: Path = Path("runs/distill")
+    """The run's folder; the same command again goes on where it stopped."""
+    on: Literal["own", "given", "teacher"] = "own"
+    """Whose answers are read."""
+    divergence: Literal["reverse_kl", "forward_kl", "jsd", "sampled"] = "reverse_kl"
+    """What is made small."""
+    jsd_beta: float = 0.5
+    """With jsd: the teacher's share in the mixture."""
+    problems_per_step: int = 8
+    """Prompts at each step."""
+    group_size: int = 4
+    """Answers to each prompt."""
+    max_tokens: int = 64
+    """Longest answer, in tokens."""
+    temperature: float = 1.0
+    """Of sampling, and of both distributions."""
+    optim: AdamWConfig = field(default_factory=lambda: AdamWConfig(learning_rate=1e-5))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._at_least(1, "problems_per_step", "group_size", "max_tokens")
+        if not self.temperature > 0:
+            raise UserError("--temperature must be above 0")
+        if not 0 < self.jsd_beta < 1:
+            raise UserError("--jsd-beta must lie strictly between 0 and 1: at its ends it is 0 everywhere; say forward_kl or reverse_kl")
+        if self.divergence == "sampled" and self.on != "own":
+            raise UserError("--divergence sampled is for the student's own samples: say --on own")
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """The same tokens, behind what the student reads and behind what the teacher reads."""
+
+    student: TokenSequence
+    teacher: TokenSequence
+    sampling_logprobs: Tensor
+    """Of the predicted tokens, where the student has sampled them; empty elsewhere."""
+
+
+# --------------------------------------------------------------------------------------------------------------- the step
+
+
+@dataclass
+class Learner:
+    """Everything a step needs."""
+
+    trained: Trained
+    teacher: Reference
+    agent: Agent
+    """Who answers: the student, or the teacher with its own prompt."""
+    task: Task | None
+    problems: Sequence[Problem]
+    given: Sequence[Lesson]
+    system: tuple[Message, ...]
+    """What the teacher reads first."""
+    config: Config
+
+
+async def step(learner: Learner) -> StepResult:
+    """Get answers, read them with the teacher, descend."""
+    config, trained, started = learner.config, learner.trained, time.perf_counter()
+    round: Round | None = None
+    if config.on == "given":
+        stream = Stream(learner.given, config.seed, trained.position)
+        lessons, _ = stream.take(config.problems_per_step)
+    else:
+        stream = Stream(learner.problems, config.seed, trained.position)
+        round = await _round(learner, *stream.take(config.problems_per_step))
+        lessons = [lesson for rollout in round.rollouts for lesson in _lessons(learner, rollout)]
+    trained.position = stream.position
+    sampled_s = time.perf_counter() - started
+    if config.on == "teacher":
+        metrics = likelihood_step(trained.policy, trained.optimizer, [x.student for x in lessons], config.tokens_per_batch)
+    else:
+        metrics = descend(learner, lessons)
+    total_s = time.perf_counter() - started
+    metrics |= (summary(round) if round is not None and learner.task is not None else {}) | {"policy/skipped_updates": trained.optimizer.n_skipped}
+    saved = sum(len(x.teacher.prompt) - len(x.student.prompt) for x in lessons)
+    metrics["distill/prompt_tokens_saved"] = saved / max(1, len(lessons))
+    timings = {"time/step_s": total_s, "time/sample_s": sampled_s, "time/train_s": total_s - sampled_s}
+    rows = rollout_rows(round, torch.zeros_like(round.values_PG)) if round is not None else []
+    return StepResult(metrics, timings, rows, _note(metrics, total_s))
+
+
+def descend(learner: Learner, lessons: Sequence[Lesson]) -> dict[str, float]:
+    """One optimizer step on the mean divergence over all answer tokens of the step; the metrics are those before it."""
+    config, policy = learner.config, learner.trained.policy
+    students = [lesson.student for lesson in lessons]
+    lengths = torch.tensor([s.n_predicted for s in students])
+    n = int(lengths.sum())
+    if not n:
+        return {}
+    owners = torch.arange(len(students)).repeat_interleave(lengths)
+    sampled = torch.cat([lesson.sampling_logprobs for lesson in lessons]) if config.divergence == "sampled" else None
+    teacher_logprobs = torch.cat(learner.teacher.logprobs([lesson.teacher for lesson in lessons]))
+    total = entropy = gap = 0.0
+    for batch in pack(students, config.tokens_per_batch):
+        states = policy.states(batch)
+        if sampled is not None:
+            logprobs, entropies = policy.head.logprobs(states, batch.targets, batch.temperatures)
+            advantages = teacher_logprobs[batch.index] - sampled[batch.index]
+            (reinforce(logprobs, advantages).sum() / n).backward()
+            total -= advantages.sum().item()
+            entropy += entropies.detach().sum().item()
+            continue
+        which = owners[batch.index].unique().tolist()
+        head, teacher_states = learner.teacher.states([lessons[i].teacher for i in which])
+        order = batch.index.argsort().argsort()  # the teacher's come in the order of the sequences
+        found = divergences(policy.head, states, head, teacher_states[order], batch.temperatures, config.divergence, config.jsd_beta)
+        (found.sum() / n).backward()
+        total += found.detach().sum().item()
+    with torch.no_grad():
+        gap = teacher_logprobs.sum().item() / n
+    norm = learner.trained.optimizer.step()
+    policy.version += 1
+    metrics = {"distill/divergence_nats": total / n, "distill/teacher_logprob_nats": gap, "policy/grad_norm": norm, "data/trained_tokens": n}
+    return metrics | ({"policy/entropy_nats": entropy / n} if sampled is not None else {})
+
+
+async def _round(learner: Learner, problems: Sequence[Problem], seeds: Sequence[int]) -> Round:
+    """Answers of the student, or of the teacher behind its own system message; scored if there is a judge."""
+    config = learner.config
+    if config.on == "own":
+        return await attempt(learner.agent, learner.task, problems, seeds, config.group_size)
+    longer = [replace(p, messages=with_system(learner.system, p.messages)) for p in problems]
+    if not learner.teacher.shares_weights:
+        return await attempt(learner.agent, learner.task, longer, seeds, config.group_size)
+    with learner.teacher.policy.as_reference():
+        return await attempt(learner.agent, learner.task, longer, seeds, config.group_size)
+
+
+def _lessons(learner: Learner, rollout: Rollout) -> list[Lesson]:
+    if learner.config.on == "teacher":
+        return [_from_teacher(learner, rollout)] if rollout.outcome == "terminated" else []
+    renderer = learner.trained.policy.renderer
+    prompt = renderer.prompt(with_system(learner.system, rollout.problem.messages))
+    found = []
+    for s in rollout_sequences(rollout):
+        logprobs = torch.tensor([x for c in rollout.completions for x in c.sampling_logprobs])
+        found.append(Lesson(s, TokenSequence(prompt, s.tokens, s.predicted, s.temperature), logprobs))
+    if len(found) != 1:
+        raise UserError("distillation on own samples needs answers of one turn")
+    return found
+
+
+def _from_teacher(learner: Learner, rollout: Rollout) -> Lesson:
+    """The teacher's answer as the student's: its own tokens where both have the same, its text elsewhere."""
+    n = len(learner.system) - (1 if learner.system and learner.config.teacher_system and _had_system(rollout, learner) else 0)
+    messages = rollout.problem.messages[n:]
+    student = completion(learner.trained.policy.renderer, messages, rollout.messages)
+    return Lesson(student, rollout_sequences(rollout)[0], torch.empty(0))
+
+
+def _had_system(rollout: Rollout, learner: Learner) -> bool:
+    return False
+
+
+def with_system(system: tuple[Message, ...], messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The messages behind the teacher's system message; one of their own follows it within the same message."""
+    if system and messages[0].role == "system":
+        return (Message("system", f"{system[0].content}\n\n{messages[0].content}"), *messages[1:])
+    return (*system, *messages)
+
+
+def _note(metrics: dict[str, float], seconds: float) -> str:
+    score = f"reward {metrics['reward/mean']:.2f}  " if metrics.get("reward/n") else ""
+    loss = f"divergence {metrics['distill/divergence_nats']:.3f} nats" if "distill/divergence_nats" in metrics else f"nll {metrics.get('loss/nll_nats', 0):.3f}"
+    return f"{score}{loss}  {seconds:.1f} s"
+
+
+# ---------------------------------------------------------------------------------------------------------------- the run
+
+
+async def train(config: Config) -> Path:
+    """Run, or take up, a whole training; returns the last checkpoint.
+
+    Raises UserError for a folder of another run, a teacher of another tokenizer, and where there are no prompts or answers.
+    """
+    if config.on == "given" and not config.data:
+        raise UserError("--on given reads the answers of a file: give --data FILE.jsonl")
+    if config.on != "given" and not config.task:
+        raise UserError("distillation needs prompts: --task NAME, or --task FILE.jsonl")
+    job = Job.open(config, "distill", [config.data] if config.data else [])
+    trained = job.trained(job.load_policy())
+    policy = trained.policy
+    teacher = Reference.of(policy, config.teacher or config.model, config.dtype, bool(config.lora_rank) and not config.teacher)
+    system = (Message("system", _text(config.teacher_system)),) if config.teacher_system else ()
+    task = await scored_task(config.task, judged=False) if config.on != "given" else None
+    speaker = policy if config.on == "own" else teacher.policy
+    agent = ModelAgent(LocalEngine(speaker), speaker.renderer, Sampling(config.temperature, config.max_tokens))
+    given = _given(config, policy, system) if config.on == "given" else []
+    learner = Learner(trained, teacher, agent, task, task.problems("train") if task else [], given, system, config)
+    return await job.run_steps(trained, lambda _: step(learner))
+
+
+def _given(config: Config, policy: Policy, system: tuple[Message, ...]) -> list[Lesson]:
+    loaded = load_conversations(config.data)
+    made = fit(loaded.items, lambda c: _lesson(policy.renderer, c, system), lambda x: (x.student, x.teacher), policy.max_context)
+    return made.made
+
+
+def _lesson(renderer: Renderer, conversation: Conversation, system: tuple[Message, ...]) -> Lesson:
+    prompt, answer = conversation.messages[:-1], conversation.messages[-1:]
+    student = completion(renderer, prompt, answer, conversation.tools)
+    teacher = renderer.prompt(with_system(system, prompt), conversation.tools)
+    return Lesson(student, TokenSequence(teacher, student.tokens, student.predicted), torch.empty(0))
+
+
+def _text(given: str) -> str:
+    if not given.startswith("@"):
+        return given
+    try:
+        return Path(given[1:]).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"'{given[1:]}' cannot be read ({error}): --teacher-system takes a text, or @FILE") from None
