@@ -29,6 +29,8 @@ ALGORITHMS = {
     "reward-model": "learn to score from preferences, or to score each step from labels",
     "dpo": "learn from preferences directly: DPO, IPO, KTO, ORPO, SimPO, from a file or online",
     "ppo": "learn from a reward with a critic, and a KL to the reference",
+    "reject": "imitate the attempts that did well: rejection sampling, RAFT, reward-weighted regression",
+    "distill": "learn a teacher's distribution: on-policy, from given answers, or of a longer prompt",
     "grpo": "learn from verifiable rewards",
 }
 """Each is a file in `algorithms/`."""

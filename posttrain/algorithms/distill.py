@@ -190,10 +190,13 @@ async def _round(learner: Learner, problems: Sequence[Problem], seeds: Sequence[
     if config.on == "own":
         return await attempt(learner.agent, learner.task, problems, seeds, config.group_size)
     longer = [replace(p, messages=with_system(learner.system, p.messages)) for p in problems]
-    if not learner.teacher.shares_weights:
-        return await attempt(learner.agent, learner.task, longer, seeds, config.group_size)
-    with learner.teacher.policy.as_reference():
-        return await attempt(learner.agent, learner.task, longer, seeds, config.group_size)
+    if learner.teacher.shares_weights:
+        with learner.teacher.policy.as_reference():
+            round = await attempt(learner.agent, learner.task, longer, seeds, config.group_size)
+    else:
+        round = await attempt(learner.agent, learner.task, longer, seeds, config.group_size)
+    asked = [[replace(r, problem=p) for r in group] for p, group in zip(problems, round.rollouts_PG, strict=True)]
+    return Round(list(problems), asked, round.scores_PG)
 
 
 def _lessons(learner: Learner, rollout: Rollout) -> list[Lesson]:
@@ -211,15 +214,9 @@ def _lessons(learner: Learner, rollout: Rollout) -> list[Lesson]:
 
 
 def _from_teacher(learner: Learner, rollout: Rollout) -> Lesson:
-    """The teacher's answer as the student's: its own tokens where both have the same, its text elsewhere."""
-    n = len(learner.system) - (1 if learner.system and learner.config.teacher_system and _had_system(rollout, learner) else 0)
-    messages = rollout.problem.messages[n:]
-    student = completion(learner.trained.policy.renderer, messages, rollout.messages)
+    """The teacher's answer as the student's: the text that it wrote, in the student's own tokens, behind the student's prompt."""
+    student = completion(learner.trained.policy.renderer, rollout.problem.messages, rollout.messages)
     return Lesson(student, rollout_sequences(rollout)[0], torch.empty(0))
-
-
-def _had_system(rollout: Rollout, learner: Learner) -> bool:
-    return False
 
 
 def with_system(system: tuple[Message, ...], messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -231,6 +228,8 @@ def with_system(system: tuple[Message, ...], messages: Sequence[Message]) -> tup
 
 def _note(metrics: dict[str, float], seconds: float) -> str:
     score = f"reward {metrics['reward/mean']:.2f}  " if metrics.get("reward/n") else ""
+    if "policy/grad_norm" not in metrics:
+        return f"{score}nothing learned: no answer came to its end"
     loss = f"divergence {metrics['distill/divergence_nats']:.3f} nats" if "distill/divergence_nats" in metrics else f"nll {metrics.get('loss/nll_nats', 0):.3f}"
     return f"{score}{loss}  {seconds:.1f} s"
 

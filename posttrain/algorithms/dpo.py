@@ -221,7 +221,7 @@ class Learner:
 
 async def step(learner: Learner, number: int) -> StepResult:
     """Take pairs, read them with the reference, descend."""
-    config, trained, started = learner.config, learner.trained, time.perf_counter()
+    config, started = learner.config, time.perf_counter()
     metrics = {name.replace("heldout", "heldout_before"): x for name, x in heldout_metrics(learner).items()} if number == 1 else {}
     pairs, round = await learner.take()
     taken_s = time.perf_counter() - started

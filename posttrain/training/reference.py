@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from posttrain.batching import TokenSequence
-from posttrain.policy.hf import Policy, load_policy
+from posttrain.batching import TokenSequence, pack
+from posttrain.policy.head import Head
+from posttrain.policy.hf import SCORING_TOKENS, Policy, load_policy
 from posttrain.policy.trunk import Trunk
 from posttrain.types import UserError
 
@@ -30,12 +33,21 @@ class Reference:
 
     def logprobs(self, sequences: Sequence[TokenSequence]) -> list[Tensor]:
         """The log-probs (nats) of each sequence's predictions, without gradient."""
-        if self.shares_weights:
-            with self.policy.as_reference():
-                flat = self.policy.score(sequences)[0]
-        else:
+        with self._itself():
             flat = self.policy.score(sequences)[0]
         return list(flat.split([s.n_predicted for s in sequences]))
+
+    @torch.no_grad()
+    def states(self, sequences: Sequence[TokenSequence]) -> tuple[Head, Tensor]:
+        """The head, and the hidden state [N, D] from which each prediction is made, in the order of the sequences; for a row or so."""
+        with self._itself():
+            pieces = [(batch.index, self.policy.states(batch)) for batch in pack(sequences, SCORING_TOKENS)]
+        index, states = (torch.cat(column) for column in zip(*pieces, strict=True))
+        return self.policy.head, states[index.argsort()]
+
+    def _itself(self) -> AbstractContextManager[None]:
+        """Without the adapter, where the weights are shared."""
+        return self.policy.as_reference() if self.shares_weights else nullcontext()
 
 
 def load_reference(policy: Policy, model: str, dtype: str) -> Policy:

@@ -11,7 +11,7 @@ from posttrain.data.loaded import split
 from posttrain.rewards.weighted import Reward
 from posttrain.tasks import check_gold
 from posttrain.tasks import load as load_task
-from posttrain.types import Problem, Rollout, Score, Task, UserError
+from posttrain.types import Problem, Rollout, Score, Task, UserError, unscored
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,17 @@ class Prompts:
         return self._found[split_name]
 
     async def score(self, rollout: Rollout) -> Score:
-        raise UserError(f"the prompts of '{self.path}' have no judge of their own: give a --reward")
+        return unscored("prompts of a file have no judge of their own")
 
     def solution(self, problem: Problem) -> str:
         return ""
 
 
-async def scored_task(task: str, reward: str = "", dtype: str = "auto") -> Task:
+async def scored_task(task: str, reward: str = "", dtype: str = "auto", judged: bool = True) -> Task:
     """The task `task` names, or the prompts of the file that it is, scored by itself or by the reward `reward` names.
 
     Raises UserError for an unknown task or reward, a task without problems to train on or with a gold answer that its own
-    judge refuses, and a file of prompts without a reward.
+    judge refuses, and a file of prompts without a reward unless nothing need be `judged`.
     """
     found: Task = Prompts(task) if task.endswith((".jsonl", ".jsonl.gz")) else load_task(task)
     problems = found.problems("train")
@@ -81,6 +81,8 @@ async def scored_task(task: str, reward: str = "", dtype: str = "auto") -> Task:
 
         return Rewarded(found, load_reward(reward, dtype), reward)
     if isinstance(found, Prompts):
+        if not judged:
+            return found
         raise UserError(f"the prompts of '{task}' have no judge of their own: give --reward model:FOLDER, judge:MODEL, length:WORDS or format:REGEX")
     await check_gold(found, problems[:16])
     return found
