@@ -87,7 +87,17 @@ def summary(round: Round) -> dict[str, float]:
         "sampling/length_tokens": round.n_tokens / len(rollouts), "sampling/tokens": round.n_tokens,
         "sampling/truncated_frac": share("truncated"), "sampling/error_frac": share("error"),
         "sampling/surprisal_nats": surprisal / max(1, round.n_tokens),
-    }  # fmt: skip
+    } | _parts(round)  # fmt: skip
+
+
+def _parts(round: Round) -> dict[str, float]:
+    """The mean of each part of the scores, over the attempts that have it."""
+    values: dict[str, list[float]] = {}
+    for score in (score for group in round.scores_PG for score in group):
+        for name, value in score.parts.items():
+            if value == value:
+                values.setdefault(name, []).append(value)
+    return {f"reward/part_{name}": sum(found) / len(found) for name, found in values.items()}
 
 
 def rollout_rows(round: Round, advantages_PG: Tensor) -> list[dict[str, Any]]:

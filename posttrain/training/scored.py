@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from posttrain.data.conversations import load_prompts
@@ -32,7 +32,12 @@ class Rewarded:
         return self.task.problems(split)
 
     async def score(self, rollout: Rollout) -> Score:
-        return await self.reward(rollout)
+        """The reward's, with the task's own judgement beside it as the part `gold`, where the task has one."""
+        score = await self.reward(rollout)
+        if isinstance(self.task, Prompts) or rollout.outcome == "error":
+            return score
+        gold = await self.task.score(rollout)
+        return replace(score, parts={**score.parts, "gold": gold.value})
 
     def solution(self, problem: Problem) -> str:
         """A gold answer of the task; what the reward makes of it nobody knows."""
