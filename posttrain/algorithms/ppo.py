@@ -62,6 +62,8 @@ class Config(Settings):
     """What to answer: NAME[:key=value,…], or a .jsonl file of prompts."""
     reward: str = ""
     """What judges, in place of the task's own score: model:FOLDER, judge:MODEL, length:WORDS or format:REGEX."""
+    gold: str = ""
+    """A reward that is watched beside it and never learned from; empty watches the task's own score, if it has one."""
     out: Path = Path("runs/ppo")
     """The run's folder; the same command again goes on where it stopped."""
     steps: int = 60
@@ -315,7 +317,7 @@ async def train(config: Config) -> Path:
     Raises UserError for a folder of another run, an unknown model, task or reward, a critic of another tokenizer, and where
     nothing could be scored.
     """
-    task = await scored_task(config.task, config.reward, config.dtype)
+    task = await scored_task(config.task, config.reward, config.dtype, gold=config.gold)
     job = Job.open(config, "ppo")
     policy = job.load_policy()
     trained = ActorCritic(policy, Optimizer(policy.parameters(), config.optim), critic=_critic(config, job, policy), kl_coef=config.kl_coef)

@@ -48,6 +48,8 @@ class Config(Settings):
     """What to attempt: NAME[:key=value,…], or a .jsonl file of prompts."""
     reward: str = ""
     """What judges, in place of the task's own score: model:FOLDER, judge:MODEL, length:WORDS or format:REGEX."""
+    gold: str = ""
+    """A reward that is watched beside it and never learned from; empty watches the task's own score, if it has one."""
     out: Path = Path("runs/reject")
     """The run's folder; the same command again goes on where it stopped."""
     steps: int = 60
@@ -182,7 +184,7 @@ def kept_reward(values_PG: Tensor, weights_PG: Tensor) -> float:
 
 async def train(config: Config) -> Path:
     """Run, or take up, a whole training; returns the last checkpoint. Raises UserError as the other methods do."""
-    task = await scored_task(config.task, config.reward, config.dtype)
+    task = await scored_task(config.task, config.reward, config.dtype, gold=config.gold)
     job = Job.open(config, "reject")
     trained = job.trained(job.load_policy())
     policy = trained.policy

@@ -71,20 +71,23 @@ class Prompts:
         return ""
 
 
-async def scored_task(task: str, reward: str = "", dtype: str = "auto", judged: bool = True) -> Task:
+async def scored_task(task: str, reward: str = "", dtype: str = "auto", judged: bool = True, gold: str = "") -> Task:
     """The task `task` names, or the prompts of the file that it is, scored by itself or by the reward `reward` names.
 
-    Raises UserError for an unknown task or reward, a task without problems to train on or with a gold answer that its own
+    The part `gold` of a score is that of the reward `gold` names, or else the task's own. Raises UserError for an unknown task or reward, a task without problems to train on or with a gold answer that its own
     judge refuses, and a file of prompts without a reward unless nothing need be `judged`.
     """
     found: Task = Prompts(task) if task.endswith((".jsonl", ".jsonl.gz")) else load_task(task)
     problems = found.problems("train")
     if not problems:
         raise UserError(f"the task '{task}' has no problems to train on")
+    if gold and not reward:
+        raise UserError("--gold is watched beside a --reward: give one, or take --reward for what is to be learned")
     if reward:
         from posttrain.training.rewards import load_reward
 
-        return Rewarded(found, load_reward(reward, dtype), reward)
+        judge = Rewarded(found, load_reward(gold, dtype), gold) if gold else found
+        return Rewarded(judge, load_reward(reward, dtype), reward)
     if isinstance(found, Prompts):
         if not judged:
             return found
