@@ -67,7 +67,8 @@ class BM25:
     def _words(self, texts: list[str]) -> list[list[str]]:
         bm25s = optional("bm25s", "BM25")
         stopwords = "en" if self._settings.stopwords else []
-        return bm25s.tokenize(texts, stopwords=stopwords, stemmer=self._stemmer, return_ids=False, show_progress=False, allow_empty=False)
+        found = bm25s.tokenize(texts, stopwords=stopwords, stemmer=self._stemmer, return_ids=False, show_progress=False)
+        return [[word for word in words if word] for words in found]  # a text without words is given one of no letters
 
 
 def _stemmer(language: str):

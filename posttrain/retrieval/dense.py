@@ -30,6 +30,10 @@ class Encoder(Protocol):
         """One vector for each passage."""
         ...
 
+    def count_cut(self, texts: Sequence[str]) -> int:
+        """How many of these passages are longer than the model reads."""
+        ...
+
 
 class SentenceEncoder:
     """A sentence-transformers model, with its own pooling, prompts and longest input.
@@ -41,6 +45,7 @@ class SentenceEncoder:
         """Loads a folder or a name on the hub; empty for all-MiniLM-L6-v2 from its package. Raises `UserError` if there is none."""
         library = optional("sentence_transformers", "dense retrieval")
         place = model or _default_folder()
+        without_bars()
         try:
             self._model = library.SentenceTransformer(place, device=device, local_files_only=Path(place).is_dir())
         except (OSError, ValueError) as error:
@@ -71,6 +76,13 @@ def _default_folder() -> str:
     if found is None or not found.submodule_search_locations:
         raise UserError("the embedding model all-MiniLM-L6-v2 is not installed: pip install 'posttrain[rag]', or name another model")
     return str(Path(found.submodule_search_locations[0]) / "model")
+
+
+def without_bars() -> None:
+    """Keeps transformers from drawing a bar for every model that it loads."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 class Dense:

@@ -101,7 +101,7 @@ def _plain(path: Path, source: str, content: bytes) -> Iterator[Document]:
 def _html(path: Path, source: str, content: bytes) -> Iterator[Document]:
     """What a reader sees, by Beautiful Soup on the standard library's parser; the page's own charset decides how bytes are read."""
     soup = optional("bs4", "reading html").BeautifulSoup(content, "html.parser")
-    title = soup.title.get_text(" ", strip=True) if soup.title else ""
+    title = " ".join(soup.title.get_text().split()) if soup.title else ""
     for element in soup.find_all(INVISIBLE):
         element.decompose()
     for string in soup.find_all(string=True):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from posttrain.retrieval.dense import without_bars
 from posttrain.retrieval.passages import Passage, Retriever, best, check_k, optional
 from posttrain.types import UserError
 
@@ -46,6 +47,7 @@ def cross_encoder(model: str, device: str = "cpu", batch_size: int = 32) -> Scor
     library = optional("sentence_transformers", "a cross-encoder")
     from torch.nn import Identity
 
+    without_bars()
     try:
         encoder = library.CrossEncoder(model, device=device)
     except (OSError, ValueError) as error:

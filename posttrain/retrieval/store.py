@@ -112,11 +112,11 @@ class Store:
         return before - len(self)
 
     def tidy(self) -> None:
-        """Merges small files and brings the full-text index up to date: searches stay right without, but become slow."""
+        """Merges small files and brings the full-text index up to date: without it searches grow slow and weigh words by old counts."""
         self._table.optimize(cleanup_older_than=FOREVER)  # its default would delete versions after a week
 
     def forget(self, older_than: timedelta) -> None:
-        """Deletes the versions older than this, and frees their space; never the newest."""
+        """Deletes the versions older than this, and frees their space; never the newest. Nobody else may be reading the older ones."""
         self._table.optimize(cleanup_older_than=older_than)
 
     def versions(self) -> list[int]:
@@ -129,6 +129,10 @@ class Store:
             raise UserError(f"the store in '{self._folder}' has no version {version}: give one of {self.versions()}")
         self._table.restore(version)
 
+    def sources(self) -> set[str]:
+        """The documents that have passages here."""
+        return {row["source"] for row in self._rows(self._table.search().select(["source"]), None)}
+
     def passages(self, where: str = "") -> list[Passage]:
         """All passages, or those that fit a filter, by source and place, with score 0."""
         query = self._table.search().select(list(COLUMNS))
@@ -139,7 +143,7 @@ class Store:
         """At most k passages by BM25 (k1 = 1.2, b = .75), best first; those that share no word with the query are not given.
 
         `where` is a filter in SQL over `COLUMNS`. Raises `UserError` for k < 1 and for a filter that is none.
-        Deviation: after deletions the counts of words include the deleted passages until `tidy` has merged them away.
+        The counts of words behind the scores are brought up to date by `tidy`, not by every change.
         """
         check_k(k)
         from lancedb.query import MatchQuery

@@ -19,6 +19,7 @@ from posttrain.runs.folder import RunFolder, write_atomically
 from posttrain.runs.mirrors import open_mirrors
 from posttrain.training.loop import StepResult, Trained, run_steps
 from posttrain.training.settings import MAY_CHANGE, Settings
+from posttrain.types import UserError
 
 AnyTrained = TypeVar("AnyTrained", bound=Trained)
 
@@ -42,7 +43,7 @@ class Job:
         """
         run = RunFolder(config.out)
         settings = asdict(config) | {"algorithm": algorithm}
-        settings |= {"files_sha256": {file: sha256(Path(file).read_bytes()).hexdigest()[:16] for file in files}} if files else {}
+        settings |= {"files_sha256": {file: _digest(file) for file in files}} if files else {}
         state = run.open(settings, MAY_CHANGE)
         torch.manual_seed(config.seed)  # an adapter's and a head's first weights; a state taken up brings its own
         return cls(config, algorithm, run, settings, state)
@@ -83,3 +84,10 @@ class Job:
         config, first = self.config, self.state["step"] + 1 if self.state else 1
         mirrors = open_mirrors(config.mirrors, config.out, self.settings)
         return await run_steps(self.run, trained, step, first, config.steps, config.checkpoint_every, self.algorithm, mirrors)
+
+
+def _digest(file: str) -> str:
+    try:
+        return sha256(Path(file).read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise UserError(f"'{file}' cannot be read ({error.strerror}): give --data a .jsonl file") from None

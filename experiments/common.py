@@ -1,0 +1,81 @@
+"""What experiments share: prompts that need no download, and the recording of answers in docstrings."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+from posttrain.runs.folder import write_atomically
+from posttrain.tasks.facts import CAPITALS
+from posttrain.types import Measurement
+
+THINGS = (
+    "a dog", "a cat", "a horse", "a whale", "a bee", "an oak tree", "the moon", "the sun", "the sea", "a river", "a mountain", "the desert",
+    "a bicycle", "a train", "an aeroplane", "a bridge", "a library", "a hospital", "a school", "a market", "bread", "cheese", "tea", "coffee",
+    "rain", "snow", "wind", "fire", "music", "painting", "football", "chess",
+)  # fmt: skip
+TEMPLATES = ("Tell me about {}.", "Describe {}.", "What is special about {}?", "Write something about {}.")
+
+
+def prompts() -> list[str]:
+    """256 requests for a few words about something: 32 countries and 32 things, asked in four ways."""
+    return [template.format(thing) for thing in (*CAPITALS, *THINGS) for template in TEMPLATES]
+
+
+def write_prompts(path: Path) -> Path:
+    """The requests as a file that `--task` takes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_jsonl(path, [{"id": text, "prompt": text} for text in prompts()])
+    return path
+
+
+def write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def spoken(m: Measurement, digits: int = 3) -> str:
+    """A measurement with its 95% interval and n."""
+    return f"{m.value:.{digits}f} [{m.low:.{digits}f} {m.high:.{digits}f}] (n {m.n})"
+
+
+MEASURED = re.compile(r"Measured \((?:.|\n)*?(?=\n\"\"\")")
+
+
+def record(file: str, out: Path, config: Any, found: Mapping[str, Any], lines: Sequence[str], started: float) -> None:
+    """Keep the figures in `out`/result.json, print the answer, and write it into the experiment's docstring, where it ends.
+
+    The docstring's last paragraph begins with "Measured (" and is replaced whole; a run with other settings than the
+    file's own defaults is printed and kept, and not written there.
+    """
+    seconds = time.perf_counter() - started
+    kept = {"config": _plain(config), "seconds": seconds, "found": _plain(found)}
+    write_atomically(out / "result.json", json.dumps(kept, indent=1))
+    head = f"Measured ({time.strftime('%Y-%m-%d')}, {seconds / 60:.0f} min on 2 cores, seed {config.seed}):"
+    answer = "\n".join([head, *(fill(line, 118, initial_indent="- ", subsequent_indent="  ") for line in lines)])
+    print(answer)
+    if config != type(config)(out=config.out):
+        print("(not the default settings: the docstring stays as it was)", file=sys.stderr)
+        return
+    source = Path(file)
+    text = source.read_text()
+    new, n = MEASURED.subn(lambda _: answer, text, count=1)
+    if not n:
+        raise ValueError(f"{file} has no paragraph 'Measured (' at the end of its docstring")
+    source.write_text(new)
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
