@@ -12,7 +12,14 @@ an answer anywhere, so that short replies can only lose).
 
     python -m experiments.sft_format
 
-Measured (not yet).
+Measured (2026-11-24, 2 min on 2 cores, seed 0):
+- compliance on sums: 0.000 [0.000 0.059] (n 64) before, 0.988 [0.966 0.996] (n 64) after; change 0.988 [0.925 0.996]
+  (n 64)
+- compliance on facts: 0.000 [0.000 0.059] (n 64) before, 0.809 [0.750 0.856] (n 64) after; change 0.809 [0.726 0.856]
+  (n 64)
+- accuracy on facts: 0.344 [0.273 0.422] (n 64) before, 0.172 [0.112 0.255] (n 64) after; change -0.172 [-0.266
+  -0.068] (n 64)
+- log-likelihood of the novella, nats per token: change 0.0021 [-0.0007 0.0049] (n 23)
 """
 
 from __future__ import annotations
