@@ -27,6 +27,10 @@ class Side:
     needs: str = ""
     """A package that the side cannot do without."""
 
+    @property
+    def is_ours(self) -> bool:
+        return self.module.startswith("posttrain")
+
 
 def run_apart(side: Side, work: Work) -> Done:
     """Do the work in a fresh process with `work.threads` threads.

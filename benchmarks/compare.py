@@ -49,10 +49,11 @@ def main(module: str, title: str, about: str, work: Work, sides_for: SidesFor, a
 def measure(command: str, title: str, options: Options, sides_for: SidesFor) -> Report:
     """Run all sides, ours first.
 
-    Raises UserError where a peer is not installed, before anything is measured.
+    Raises UserError where a peer is not installed, before anything is measured; ValueError as soon as a side has done other
+    work than ours.
     """
     work = _settled(options.work)
-    sides = sides_for(work)[: None if options.peers else 1]
+    sides = [side for side in sides_for(work) if options.peers or side.is_ours]
     for side in sides:
         if side.needs and find_spec(side.needs) is None:
             raise UserError(f"{side.needs} is not installed: pip install 'posttrain[bench]', or run our side alone: --no-peers")
@@ -62,7 +63,7 @@ def measure(command: str, title: str, options: Options, sides_for: SidesFor) -> 
     for side in sides:
         _say(f"{side.name} …")
         done[side.name] = run_apart(side, work)
-        report = Report(title, command, work, machine, done)  # refuses a side that did something else as soon as it has
+        report = Report(title, command, work, machine, done)
     return report
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
+from pathlib import Path
 from typing import TypeVar
 
 from benchmarks.novella import Novella
@@ -60,20 +61,26 @@ class Learning(WithModel):
     def optim(self) -> AdamWConfig:
         return AdamWConfig(learning_rate=LEARNING_RATE)
 
-    @cached_property
+    def prepare(self) -> None:
+        super().prepare()
+        self.items()  # what is wrong with a file is said before anything is measured
+
+    def items(self) -> Sequence[object]:
+        """What is learned from in a pass, as every side reads it."""
+        raise NotImplementedError
+
+    @property
     def renderer(self) -> Renderer:
         """The model's, without the model."""
-        from transformers import AutoTokenizer
-
-        return Renderer(AutoTokenizer.from_pretrained(self.folder))
+        return _renderer(self.folder)
 
     @property
     def novella(self) -> Novella:
         return Novella(self.renderer.encode, self.seed)
 
     def _asked(self, what: str) -> str:
-        source = self.data or f"{self.shortest} to {self.longest} tokens long"
-        return f"{self.model} in {self.dtype}, {self.steps} optimizer steps of {self.per_step} {what}, {source}"
+        source = f"from {self.data}" if self.data else f"of {self.shortest} to {self.longest} tokens"
+        return f"{self.model} in {self.dtype}, {self.steps} optimizer steps of {self.per_step} {what} {source}"
 
     def _usable(self, items: Sequence[Item], make: Callable[[Item], Made], fits: Callable[[Made], bool]) -> list[Made]:
         """The first items that fit, of a file's in the order of the seed. Raises UserError where they are too few."""
@@ -91,8 +98,8 @@ class Learning(WithModel):
 class Conversations(Learning):
     """Whole conversations: the assistant's tokens are learned, the others read."""
 
-    def sequences(self) -> list[TokenSequence]:
-        """The conversations as every side reads them, each marked on what is trained."""
+    def items(self) -> list[TokenSequence]:
+        """The conversations, each marked on what is trained."""
         items = load_conversations(self.data).items if self.data else self.novella.conversations(self.n_items, self.shortest, self.longest)
         make = lambda conversation: sft.sequences(self.renderer, conversation, "assistant")  # noqa: E731
         fits = lambda made: len(made) == 1 and len(made[0].prompt) + len(made[0].tokens) <= MAX_TOKENS  # noqa: E731
@@ -107,8 +114,8 @@ class Conversations(Learning):
 class Pairs(Learning):
     """Prompts with two answers each, of which the first is to be preferred."""
 
-    def pairs(self) -> list[PairTokens]:
-        """The pairs as every side reads them: all tokens of an answer are trained."""
+    def items(self) -> list[PairTokens]:
+        """The pairs: all tokens of an answer are trained."""
         items = load_pairs(self.data).items if self.data else self.novella.pairs(self.n_items, self.shortest, self.longest)
         make = lambda pair: PairTokens.of(self.renderer, pair)  # noqa: E731
         fits = lambda made: all(s.n_predicted == len(s.tokens) <= MAX_TOKENS - len(s.prompt) for s in made.sequences)  # noqa: E731
@@ -117,3 +124,10 @@ class Pairs(Learning):
     @property
     def asked(self) -> str:
         return self._asked("pairs")
+
+
+@cache
+def _renderer(folder: Path) -> Renderer:
+    from transformers import AutoTokenizer
+
+    return Renderer(AutoTokenizer.from_pretrained(folder))

@@ -20,7 +20,7 @@ from posttrain.training.stream import Stream
 
 def run(work: Pairs, setting: str = "") -> Done:
     """All steps of each pass, everything in them: the reference's log-probs, forward and backward, AdamW."""
-    pairs = work.pairs()
+    pairs = work.items()
     learner = _learner(work, pairs)
     metrics, moments = asyncio.run(_passes(learner, work))
     models = [learner.trained.policy.model, learner.reference.policy.model]

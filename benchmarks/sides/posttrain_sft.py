@@ -31,7 +31,7 @@ def _learner(work: Conversations) -> Learner:
     config = Config(model=work.model, dtype=work.dtype, conversations_per_step=work.per_step, measure_every=0, seed=work.seed, optim=work.optim)
     policy = load_policy(str(work.folder), work.dtype)
     trained = Trained(policy, Optimizer(policy.parameters(), config.optim))
-    return Learner(trained, [[sequence] for sequence in work.sequences()], [], config)
+    return Learner(trained, [[sequence] for sequence in work.items()], [], config)
 
 
 async def _passes(learner: Learner, work: Conversations) -> tuple[list[dict[str, float]], list[Moment]]:

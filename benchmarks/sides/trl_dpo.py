@@ -54,7 +54,7 @@ class Counting(DPOTrainer):
 def run(work: Pairs, setting: str) -> Done:
     """All steps of each pass; `setting` is one of those that `benchmarks/dpo.py` describes."""
     quiet()
-    rows = [{"prompt_ids": p.chosen.prompt, "chosen_ids": p.chosen.tokens, "rejected_ids": p.rejected.tokens} for p in work.pairs()]
+    rows = [{"prompt_ids": p.chosen.prompt, "chosen_ids": p.chosen.tokens, "rejected_ids": p.rejected.tokens} for p in work.items()]
     with tempfile.TemporaryDirectory() as folder:
         config = DPOConfig(**arguments(work, folder, **SETTINGS[setting]))
         common = model_and_tokenizer(work, setting == "bf16 weights")

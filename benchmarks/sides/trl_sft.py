@@ -46,7 +46,7 @@ class Counting(SFTTrainer):
 def run(work: Conversations, setting: str) -> Done:
     """All steps of each pass; `setting` is one of those that `benchmarks/sft.py` describes."""
     quiet()
-    data = Dataset.from_list([_row(sequence) for sequence in work.sequences()])
+    data = Dataset.from_list([_row(sequence) for sequence in work.items()])
     settings = dict(SETTINGS[setting])
     if settings.get("packing"):
         settings["max_length"], settings["accumulated"] = _packed_evenly(data, work.steps)
@@ -64,7 +64,7 @@ def _row(sequence: TokenSequence) -> dict[str, list[int]]:
 def _packed_evenly(data: Dataset, steps: int) -> tuple[int, int]:
     """The row length closest to TRL's default for which its packing fills as many rows for each step, and how many they are."""
     longest = max(map(len, data["input_ids"]))
-    for length in sorted(range(longest, 2 * MAX_TOKENS), key=lambda n: abs(n - MAX_TOKENS)):
+    for length in sorted(range(longest, 2 * MAX_TOKENS, 16), key=lambda n: abs(n - MAX_TOKENS)):
         n_rows = len(pack_dataset(data, length))
         if n_rows % steps == 0:
             return length, n_rows // steps
