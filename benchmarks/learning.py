@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -85,7 +86,7 @@ class Learning(WithModel):
     def _usable(self, items: Sequence[Item], make: Callable[[Item], Made], fits: Callable[[Made], bool]) -> list[Made]:
         """The first items that fit, of a file's in the order of the seed. Raises UserError where they are too few."""
         made = map(make, Stream(items, self.seed).take(len(items))[0] if self.data else items)
-        kept = [m for m in made if fits(m)][: self.n_items]
+        kept = list(islice(filter(fits, made), self.n_items))
         if len(kept) < self.n_items:
             raise UserError(
                 f"{len(kept)} of the {len(items)} texts can be used (one answer, at most {MAX_TOKENS} tokens), {self.n_items} are needed:"
