@@ -63,6 +63,7 @@ def measure(command: str, title: str, options: Options, sides_for: SidesFor) -> 
     for side in sides:
         _say(f"{side.name} …")
         done[side.name] = run_apart(side, work)
+        _say(f"  {done[side.name]}")
         report = Report(title, command, work, machine, done)
     return report
 

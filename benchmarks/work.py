@@ -125,6 +125,9 @@ class Done:
         """Tokens of the last kind per second, at the median repeat."""
         return list(self.tokens.values())[-1] / median(self.seconds)
 
+    def __str__(self) -> str:
+        return f"{median(self.seconds):.3g} s, {self.tokens_per_s:.3g} tokens/s, {self.peak_bytes / 1e9:.3g} GB"
+
 
 class Moment(NamedTuple):
     """A reading of both clocks, in seconds."""
