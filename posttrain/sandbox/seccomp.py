@@ -42,7 +42,7 @@ MISSING: Mapping[str, tuple[int, int | None]] = {
 }  # fmt: skip
 """Calls that the program is told this kernel does not have."""
 
-_ARGUMENT_CHECKED: Mapping[str, tuple[int, int]] = {"clone": (56, 220), "ioctl": (16, 29), "socket": (41, 198), "socketpair": (53, 199)}
+ARGUMENT_CHECKED: Mapping[str, tuple[int, int]] = {"clone": (56, 220), "ioctl": (16, 29), "socket": (41, 198), "socketpair": (53, 199)}
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 """machine: (column of the tables above, the kernel's AUDIT_ARCH)."""
 _X32_BIT = 0x40000000
@@ -65,26 +65,33 @@ def seccomp_filter(machine: str | None = None) -> bytes:
     machine = machine or platform.machine()
     if machine not in _ARCHITECTURES:
         raise UserError(f"the sandbox has no seccomp filter for {machine}: it runs on {' and '.join(_ARCHITECTURES)}")
-    return b"".join(struct.pack("=HBBI", *instruction) for instruction in _program(*_ARCHITECTURES[machine]))
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in _program(machine))
 
 
-def _program(column: int, architecture: int) -> list[Instruction]:
+def _program(machine: str) -> list[Instruction]:
+    column, architecture = _ARCHITECTURES[machine]
     program: list[Instruction] = [(_LOAD, 0, 0, _ARCHITECTURE), (_IF_EQUAL, 1, 0, architecture), _answer(_KILL), (_LOAD, 0, 0, _NUMBER)]
-    if machine_has_x32(architecture):
+    if has_x32(machine):
         program += [(_IF_AT_LEAST, 0, 1, _X32_BIT), _answer(_KILL)]
     for calls, error in ((FORBIDDEN, errno.EPERM), (MISSING, errno.ENOSYS)):
         for numbers in calls.values():
             if numbers[column] is not None:
                 program += [(_IF_EQUAL, 0, 1, numbers[column]), _fail(error)]
-    for name, numbers in _ARGUMENT_CHECKED.items():
+    for name, numbers in ARGUMENT_CHECKED.items():
         checks = _argument_checks(name)
         program += [(_IF_EQUAL, 0, len(checks), numbers[column]), *checks]
     return [*program, _answer(_ALLOW)]
 
 
-def machine_has_x32(architecture: int) -> bool:
+def has_x32(machine: str | None = None) -> bool:
     """Whether the kernel takes calls of a second table, marked by a high bit, under the same architecture."""
-    return architecture == _ARCHITECTURES["x86_64"][1]
+    return (machine or platform.machine()) == "x86_64"
+
+
+def numbers(calls: Mapping[str, tuple[int, int | None]]) -> dict[str, int]:
+    """The numbers of these calls on this machine, without those that it does not have."""
+    column = _ARCHITECTURES[platform.machine()][0]
+    return {name: pair[column] for name, pair in calls.items() if pair[column] is not None}
 
 
 def _argument_checks(name: str) -> list[Instruction]:
