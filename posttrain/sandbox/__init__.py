@@ -43,7 +43,8 @@ async def run_connected(first: Program, second: Program) -> tuple[Ran, Ran]:
     """Run two programs, each in a sandbox of its own, with a pipe each way between them.
 
     Each finds the numbers of two descriptors as its last two arguments: to read from and to write to the other. When one has
-    ended the other reads to the end of its pipe. Raises `UserError` like `run`.
+    ended the other reads to the end of its pipe; when it is the first that has ended, the second is stopped half a second
+    later. Raises `UserError` like `run`.
     """
     ran = await shared.run([first, second])
     return ran[0], ran[1]

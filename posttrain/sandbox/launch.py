@@ -31,6 +31,8 @@ from posttrain.sandbox.seccomp import seccomp_filter
 
 START_S = 30.0
 """How long a sandbox may take until it stands, on however busy a machine."""
+GRACE_S = 0.5
+"""How long the second of two connected programs has left when the first has ended."""
 _LOOK_S = 0.05
 """How often the clock is looked at."""
 _CHUNK = 1 << 16
@@ -41,7 +43,7 @@ def attend(programs: Sequence[Program], first_number: int, stop: Event) -> list[
     """Run the programs side by side, each in a sandbox of its own, until all have ended.
 
     Two programs are connected: each finds, as its last two arguments, the numbers of descriptors to read from and to write
-    to the other. `first_number` and those after it number the sandboxes, within this process, at this time.
+    to the other; when the first has ended the second is hurried. `first_number` and those after it number the sandboxes, within this process, at this time.
     """
     with ExitStack() as stack, selectors.DefaultSelector() as selector:
         channels = _connect(stack) if len(programs) == 2 else [_Descriptors(stack) for _ in programs]
@@ -56,6 +58,9 @@ def attend(programs: Sequence[Program], first_number: int, stop: Event) -> list[
                 key.data()
             for one in running:
                 one.look(stop.is_set())
+            if running[0].ended:
+                for one in running[1:]:
+                    one.hurry()
         return [one.result() for one in running]
 
 
@@ -92,6 +97,7 @@ class Running:
         """A descriptor of the sandbox's process 1: with it, all of them end."""
         self.folder: int | None = None
         self.ended = False
+        self.deadline: float | None = None
         self.wall_s = 0.0
         self.group: Group | None = None
         self.process: subprocess.Popen[bytes] | None = None
@@ -202,6 +208,13 @@ class Running:
             self._end("stopped", "nobody waits for it any more")
         elif time.monotonic() - self.begun > limit and not self.ended:
             self._end(*(("timeout", f"it had not ended after {limit:g} s") if self.stands else ("could_not_start", f"it did not stand after {limit:g} s")))
+
+    def hurry(self) -> None:
+        """Give it only a moment more."""
+        if self.deadline is None:
+            self.deadline = time.monotonic() + GRACE_S
+        elif time.monotonic() > self.deadline:
+            self._end("stopped", "the program that it was connected to had ended")
 
     # --------------------------------------------------------------------------------------------------------------- ending
 

@@ -68,7 +68,7 @@ def python(code: str, *args: str, files: Mapping[str, bytes | str] | None = None
 
 
 Outcome = Literal["ok", "nonzero_exit", "timeout", "out_of_memory", "output_flood", "could_not_start", "stopped"]
-"""`could_not_start` speaks of the sandbox, never of the program; `stopped`: whoever waited no longer does."""
+"""`could_not_start` speaks of the sandbox, never of the program; `stopped`: whoever waited for it, or was connected to it, is gone."""
 
 
 @dataclass(frozen=True)
