@@ -22,6 +22,7 @@ COMMANDS = {
     "eval": "measure one model on one task",
     "compare": "say what training changed between two models",
     "prefer": "make preferences of a model's own samples by any reward",
+    "doctor": "say whether the sandbox for untrusted code holds here",
     "rlhf": "SFT, a reward model, PPO, DPO and RAFT on one set of preferences, and what each paid for its reward",
 }
 """Each is a file in `commands/`."""

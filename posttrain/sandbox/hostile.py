@@ -112,7 +112,8 @@ class Verdict:
     held: bool
     detail: str
     """How it ended; or what it got."""
-    wall_s: float
+    wall_s: float | None = None
+    """Of the program, where it ran alone."""
 
 
 # -------------------------------------------------------------------------------------------------------------- judgements

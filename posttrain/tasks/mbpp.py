@@ -66,8 +66,9 @@ class MBPP(CodeFile):
         return number in TEST_IDS
 
     def tests(self, problem: Problem) -> Tests:
-        setup = str(problem.data["setup"]).replace("\r\n", "\n")
-        return Tests(tuple(problem.data["tests"]), (setup,) if setup.strip() else ())
+        setup, entry_point = str(problem.data["setup"]).replace("\r\n", "\n"), problem.data["entry_point"]
+        aliases = {entry_point: entry_point} if entry_point else {}  # it may be called like something of Python's own: sum
+        return Tests(tuple(problem.data["tests"]), (setup,) if setup.strip() else (), aliases)
 
 
 def _entry_point(code: str, tests: list[str]) -> str:

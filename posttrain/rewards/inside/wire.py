@@ -2,7 +2,7 @@
 
 None, bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, range, Decimal, Fraction and the types of
 `datetime` cross as copies, subclasses as the type that they derive from: on the other side they are plain values again, with
-nothing of the sender's in them. Whatever else the program has (functions, classes, generators, instances) stays with
+nothing of the sender's in them. The types themselves cross too (`int`, as in "leave out what is an int"). Whatever else the program has (functions, classes, generators, instances) stays with
 it, and crosses as a number that stands for it.
 """
 
@@ -77,6 +77,7 @@ _IN_PARTS = {
     "E": (datetime.timedelta, lambda value: (value.days, value.seconds, value.microseconds), datetime.timedelta),
 }
 """tag: (type, its parts as JSON, the value of such parts)."""
+_TYPES = {kind.__name__: kind for kind in (bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, range)}
 
 
 def pack(value: object, hold: Callable[[object], int]) -> object:
@@ -91,6 +92,8 @@ def pack(value: object, hold: Callable[[object], int]) -> object:
         return str.__str__(value)
     if isinstance(value, dict):
         return ["d", *(pack(part, hold) for item in dict.items(value) for part in item)]
+    if isinstance(value, type) and _TYPES.get(value.__name__) is value:
+        return ["k", value.__name__]
     for tag, kind in _COLLECTIONS.items():
         if isinstance(value, kind):
             return [tag, *(pack(item, hold) for item in kind.__iter__(value))]
@@ -109,6 +112,8 @@ def unpack(data: object, stand_in: Callable[[int], object]) -> object:
         return int(parts[0], 16)
     if tag == "o":
         return stand_in(int(parts[0]))
+    if tag == "k":
+        return _TYPES[parts[0]]
     if tag in _IN_PARTS:
         return _IN_PARTS[tag][2](*parts)
     values = [unpack(part, stand_in) for part in parts]
