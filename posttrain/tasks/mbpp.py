@@ -72,6 +72,7 @@ class MBPP(CodeFile):
 
 
 def _entry_point(code: str, tests: list[str]) -> str:
-    """What the solution defines and the first test calls: by that a block of code is known. Empty if there is no such thing."""
+    """What the solution defines and the first test calls first: by that a block of code is known. Empty if there is no such thing."""
     defined = re.findall(r"^(?:async[ ]+)?(?:def|class)[ ]+(\w+)", code, re.MULTILINE)
-    return next((name for name in defined if re.search(rf"\b{name}\s*\(", tests[0])), "")
+    called = re.findall(r"\b(\w+)\s*\(", tests[0])
+    return next((name for name in called if name in defined), "")

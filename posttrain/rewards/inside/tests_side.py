@@ -151,11 +151,16 @@ def namespace(spec: dict, program: Program) -> dict[str, object]:
             names[name] = importlib.import_module(name)
         else:
             _take(names, name, program, name)
+    _take_all(names, spec["aliases"], program)
     for number, source in enumerate(spec["setup"]):
         exec(compile(source, f"setup {number}", "exec"), names)
-    for alias, name in spec["aliases"].items():
-        _take(names, alias, program, name)
+    _take_all(names, spec["aliases"], program)  # again: they win over what the setup defines
     return names
+
+
+def _take_all(names: dict[str, object], aliases: dict[str, str], program: Program) -> None:
+    for alias, name in aliases.items():
+        _take(names, alias, program, name)
 
 
 def _take(names: dict[str, object], alias: str, program: Program, name: str) -> None:
