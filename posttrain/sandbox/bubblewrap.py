@@ -74,14 +74,17 @@ def _user() -> list[str]:
 
 
 def _mounts(program: Program) -> list[str]:
+    """In order: what is mounted later may lie within what was mounted before, as an interpreter in /tmp does."""
     size = str(program.limits.disk_bytes)
     return [
-        "--ro-bind", "/usr", "/usr", *_system_links(), "--ro-bind-try", "/etc/alternatives", "/etc/alternatives",
-        *(word for folder in python_folders() for word in (*_parents(folder), "--ro-bind", folder, folder)),
-        *(word for folder in hidden_folders() for word in ("--tmpfs", folder, "--remount-ro", folder)), *_packages(program),
+        "--ro-bind", "/usr", "/usr", *_system_links(),
+        *(word for path in ("/etc/alternatives", "/etc/ld.so.cache") for word in ("--ro-bind-try", path, path)),
         "--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys",
         "--dev", "/dev", "--perms", "1777", "--size", size, "--tmpfs", "/dev/shm", "--remount-ro", "/dev",
-        "--perms", "1777", "--size", size, "--tmpfs", "/tmp", "--perms", "0777", "--size", size, "--tmpfs", WORK, "--remount-ro", "/",
+        "--perms", "1777", "--size", size, "--tmpfs", "/tmp", "--perms", "0777", "--size", size, "--tmpfs", WORK,
+        *(word for folder in python_folders() for word in (*_parents(folder), "--ro-bind", folder, folder)),
+        *(word for folder in hidden_folders() for word in ("--tmpfs", folder, "--remount-ro", folder)), *_packages(program),
+        "--remount-ro", "/",
     ]  # fmt: skip
 
 
