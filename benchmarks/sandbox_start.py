@@ -140,7 +140,8 @@ def _report(options: Options, command: str) -> None:
         print(json.dumps({"milliseconds": taken, "medians": {name: median(times) for name, times in taken.items()}, "machine": asdict(machine)}))
         return
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    print("\n".join("  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]) for row in table))
+    for name, *cells in table:
+        print("  ".join([name.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))]))
     verdict = "is reached" if median(taken["sandbox, true"]) < GOAL_MS else "is NOT reached"
     print(f"\n{machine}\nin force: {layers}\nThe goal, {GOAL_MS:g} ms for `sandbox, true`, {verdict}.")
 

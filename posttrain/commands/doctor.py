@@ -64,5 +64,6 @@ def _show_tried(tried: Sequence) -> None:
     for name in ("hostile program", "tries", "held", "how it ended"):
         table.add_column(name)
     for verdict in tried:
-        table.add_row(Text(verdict.name), Text(verdict.tries), Text("yes" if verdict.held else "NO", "" if verdict.held else "bold red"), Text(verdict.detail))
+        held = Text("yes") if verdict.held else Text("NO", "bold red")
+        table.add_row(Text(verdict.name), Text(verdict.tries), held, Text(verdict.detail))
     show(table)

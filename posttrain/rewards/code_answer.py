@@ -18,7 +18,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_FENCE = re.compile(r"^[ \t]*(?P<marks>`{3,}|~{3,})[ \t]*(?P<language>[\w+#.-]*)[^\n]*\n(?P<code>.*?)(?:^[ \t]*(?P=marks)[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(
+    r"^[ \t]*(?P<marks>`{3,}|~{3,})[ \t]*(?P<language>[\w+#.-]*)[^\n]*\n(?P<code>.*?)(?:^[ \t]*(?P=marks)[ \t]*$|\Z)", re.DOTALL | re.MULTILINE
+)
 _PYTHON = {"", "python", "python3", "py"}
 _PROGRAM_LINE = re.compile(r"^(?:import|from|def|async def|class|@)", re.MULTILINE)
 _AT_THE_MARGIN = re.compile(r"^[^\s)\]}]", re.MULTILINE)

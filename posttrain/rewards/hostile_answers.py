@@ -86,10 +86,10 @@ def answer(x):
     "reading the tests": ("to find the expected values, in files, in frames, in memory", """
 import gc, glob, re, sys
 def everything():
-    for path in glob.glob("/work/**", recursive=True) + glob.glob("/tmp/**", recursive=True) + glob.glob("/proc/*/cmdline") + glob.glob("/proc/*/environ") + glob.glob("/proc/*/fd/*"):
+    for path in (path for place in ("/work/**", "/tmp/**", "/proc/*/cmdline", "/proc/*/environ") for path in glob.glob(place, recursive=True)):
         try:
             with open(path, "rb") as file:
-                yield path, "" if "/fd/" in path else file.read().decode("latin-1")
+                yield path, file.read().decode("latin-1")
         except OSError:
             pass
     frame = sys._getframe()
@@ -108,8 +108,9 @@ def answer(x):
     "forged answers": ("to answer before it is asked, and with what is no answer", """
 import os, sys
 frame = lambda text: len(text).to_bytes(4, "big") + text
-for text in (b'["value", true, []]', b'["value", ["o", 0], []]', b'["raised", [], ""]', b'["gone"]', b'{"passed": 4}', b'nonsense', b'["value", ["k", "eval"], []]'):
-    os.write(int(sys.argv[-1]), frame(text) * 9)
+forged = ('["value", true, []]', '["value", ["o", 0], []]', '["raised", [], ""]', '["gone"]', '{"passed": 4}', 'nonsense', '["value", ["k", "eval"], []]')
+for text in forged:
+    os.write(int(sys.argv[-1]), frame(text.encode()) * 9)
 def answer(x):
     return True
 """),

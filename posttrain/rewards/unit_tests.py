@@ -38,6 +38,7 @@ TIMEOUT_S = 5.0
 WALL_FACTOR = 4
 """How many times as long by the clock as on the processor."""
 _SLACK_S = 5.0
+"""What the tests' side and the start of both have left beyond the program's time, on a slow machine."""
 _INSIDE = Path(__file__).with_name("inside")
 _MIB = 1 << 20
 
@@ -69,10 +70,11 @@ async def unit_tests(program: str, tests: Tests, timeout_s: float = TIMEOUT_S) -
     if timeout_s <= 0:
         raise UserError(f"the timeout of unit tests must be above 0, not {timeout_s}")
     wall_s = WALL_FACTOR * timeout_s + _SLACK_S
-    limits = Limits(wall_s=wall_s, cpu_s=math.ceil(timeout_s), processes=32, disk_bytes=16 * _MIB, output_bytes=4096)
+    cpu_s = math.ceil(timeout_s)
+    limits = Limits(wall_s=wall_s, cpu_s=cpu_s, processes=32, disk_bytes=16 * _MIB, output_bytes=4096)
     spec = {"setup": tests.setup, "checks": tests.checks, "aliases": dict(tests.aliases)}
     of_tests, of_program = await sandbox.run_connected(
-        _side("tests_side", {"tests.json": json.dumps(spec)}, Limits(wall_s=wall_s + _SLACK_S, cpu_s=2 * math.ceil(timeout_s), output_bytes=64 * 1024)),
+        _side("tests_side", {"tests.json": json.dumps(spec)}, Limits(wall_s=wall_s + _SLACK_S, cpu_s=2 * cpu_s + math.ceil(_SLACK_S))),
         _side("program_side", {"program.py": program.encode("utf-8", "replace")}, limits),
     )
     return score(of_tests, of_program)

@@ -140,8 +140,10 @@ for address in ("192.0.2.1", "10.0.0.1", "169.254.169.254"):
     attempt(address + " by UDP", lambda: send((address, 53)))
 attempt("2001:db8::1", lambda: connect(socket.AF_INET6, ("2001:db8::1", 80)))
 attempt("a name", lambda: socket.getaddrinfo("example.com", 80))
-for name, family, kind in (("netlink", 16, 3), ("packet", 17, 3), ("alg", 38, 5), ("vsock", 40, 1), ("bluetooth", 31, 3), ("can", 29, 3), ("raw", 2, 3), ("raw IPv6", 10, 3)):
-    attempt("a socket: " + name, lambda: socket.socket(family, kind), fine=lambda one: False)
+families = {"netlink": 16, "packet": 17, "vsock": 40, "bluetooth": 31, "can": 29, "raw": 2, "raw IPv6": 10}
+for name, family in families.items():
+    attempt("a socket: " + name, lambda: socket.socket(family, socket.SOCK_RAW), fine=lambda one: False)
+attempt("a socket: alg", lambda: socket.socket(38, socket.SOCK_SEQPACKET), fine=lambda one: False)
 done()
 """
 HOST_FILES = """
@@ -154,7 +156,8 @@ def beside_the_interpreter():
 secrets = [host["file"], *(prefix + host["file"] for prefix in ("/proc/1/root", "/proc/self/root/..", "/work/../..", "/proc/self/cwd/../.."))]
 for path in (*secrets, "/etc/shadow", "/etc/passwd", "/etc/hostname", "/sys/kernel", "/run/systemd", "/var/log", "/boot", "/home"):
     attempt(path, lambda: os.listdir(path) if os.path.isdir(path) else read(path))
-attempt("a device", lambda: [name for name in os.listdir("/dev") if name.startswith(("sd", "vd", "nvme", "loop", "dm-", "kvm", "mem", "kmsg", "fuse"))])
+devices = ("sd", "vd", "nvme", "loop", "dm-", "kvm", "mem", "kmsg", "fuse")
+attempt("a device", lambda: [name for name in os.listdir("/dev") if name.startswith(devices)])
 ours = {"bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "tmp", "usr", "work", host["python"].split("/")[1]}
 attempt("a folder of the host", lambda: set(os.listdir("/")) - ours)
 attempt("what lies beside the interpreter", beside_the_interpreter)
@@ -205,7 +208,8 @@ if host["own_uid"]:
     for name in ("mem", "environ", "fd/0", "root"):
         attempt("process 1: " + name, lambda: opened("/proc/1/" + name, os.O_RDONLY))
 def held_by(process):
-    return [link for link in (os.readlink(f"/proc/{process}/fd/{n}") for n in os.listdir(f"/proc/{process}/fd")) if not link.startswith(("pipe:", "anon_inode:"))]
+    folder = f"/proc/{process}/fd"
+    return [link for link in (os.readlink(f"{folder}/{n}") for n in os.listdir(folder)) if not link.startswith(("pipe:", "anon_inode:"))]
 attempt("the files of process 1", lambda: held_by(1))
 attempt("hiding from the memory killer", lambda: put("/proc/self/oom_score_adj", b"-1000"))
 attempt("a map of users", lambda: put("/proc/self/uid_map", b"0 0 1"))

@@ -43,8 +43,16 @@ def attend(programs: Sequence[Program], first_number: int, stop: Event) -> list[
     """Run the programs side by side, each in a sandbox of its own, until all have ended.
 
     Two programs are connected: each finds, as its last two arguments, the numbers of descriptors to read from and to write
-    to the other; when the first has ended the second is hurried. `first_number` and those after it number the sandboxes, within this process, at this time.
+    to the other; when the first has ended the second is hurried. `first_number` and those after it number the sandboxes
+    within this process at this time. Where this machine gives out (no descriptors, no processes), none of them could start.
     """
+    try:
+        return _attend(programs, first_number, stop)
+    except OSError as error:
+        return [Ran("could_not_start", explanation=f"the sandbox could not be set up: {error}") for _ in programs]
+
+
+def _attend(programs: Sequence[Program], first_number: int, stop: Event) -> list[Ran]:
     with ExitStack() as stack, selectors.DefaultSelector() as selector:
         channels = _connect(stack) if len(programs) == 2 else [_Descriptors(stack) for _ in programs]
         running = [Running(program, kernel_uid(first_number + i), selector) for i, program in enumerate(programs)]
@@ -57,10 +65,7 @@ def attend(programs: Sequence[Program], first_number: int, stop: Event) -> list[
             for key, _ in selector.select(_LOOK_S):
                 key.data()
             for one in running:
-                one.look(stop.is_set())
-            if running[0].ended:
-                for one in running[1:]:
-                    one.hurry()
+                one.look(stop.is_set(), hurried=running[0].ended)
         return [one.result() for one in running]
 
 
@@ -201,20 +206,20 @@ class Running:
             self._end("output_flood", f"it wrote more than {self.program.limits.flood_bytes} bytes")
         return True
 
-    def look(self, stop: bool) -> None:
+    def look(self, stop: bool, hurried: bool) -> None:
         """End it if its time is over, or if nobody waits for it any more."""
+        now = time.monotonic()
         limit = self.program.limits.wall_s if self.stands else START_S
+        if hurried and self.deadline is None:
+            self.deadline = now + GRACE_S
         if stop:
             self._end("stopped", "nobody waits for it any more")
-        elif time.monotonic() - self.begun > limit and not self.ended:
-            self._end(*(("timeout", f"it had not ended after {limit:g} s") if self.stands else ("could_not_start", f"it did not stand after {limit:g} s")))
-
-    def hurry(self) -> None:
-        """Give it only a moment more."""
-        if self.deadline is None:
-            self.deadline = time.monotonic() + GRACE_S
-        elif time.monotonic() > self.deadline:
+        elif self.deadline is not None and now > self.deadline:
             self._end("stopped", "the program that it was connected to had ended")
+        elif now - self.begun > limit and self.stands:
+            self._end("timeout", f"it had not ended after {limit:g} s")
+        elif now - self.begun > limit:
+            self._end("could_not_start", f"the sandbox did not stand after {limit:g} s")
 
     # --------------------------------------------------------------------------------------------------------------- ending
 

@@ -137,7 +137,8 @@ def test_what_a_program_has_can_be_used_by_its_tests():
 
 @needs_sandbox
 def test_a_program_cannot_replace_what_its_tests_are_made_of():
-    tests = Tests(("assert close(f(), 2)", "assert math.isclose(f(), 2)", "check(f)"), ("import math\ndef close(a, b): return a == b\ndef check(g): assert g() == 2",))
+    setup = "import math\ndef close(a, b): return a == b\ndef check(g): assert g() == 2"
+    tests = Tests(("assert close(f(), 2)", "assert math.isclose(f(), 2)", "check(f)"), (setup,))
     cheat = "def f(): return 1\nclose = check = lambda *args: True\nclass math:\n    isclose = lambda *args: True"
     assert judged(cheat, tests).parts["passed_frac"] == 0
 

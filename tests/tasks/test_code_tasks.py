@@ -19,21 +19,56 @@ from posttrain.tasks.mbpp import MBPP
 from posttrain.types import Problem, Rollout, UserError, answered
 from tests.sandboxed import needs_sandbox
 
+MIDDLE_PROMPT = '''from typing import List
+
+
+def middle(items: List[int]) -> int:
+    """ The middle one of an odd number of items, by size.
+    >>> middle([3, 1, 2])
+    2
+    """
+'''
+MIDDLE_TEST = """
+
+METADATA = {}
+
+
+def check(candidate):
+    assert candidate([3, 1, 2]) == 2
+    assert candidate([5]) == 5
+    assert candidate([9, 1, 8, 2, 7]) == 7
+"""
+DECODE_PROMPT = '''def encode(text: str) -> str:
+    """ Each letter twice. """
+    return "".join(2 * letter for letter in text)
+
+
+def decode(text: str) -> str:
+    """ The text that encode made into this. """
+'''
+DECODE_TEST = """
+
+def check(candidate):
+    from random import choice, seed
+    seed(1)
+    for _ in range(20):
+        text = "".join(choice("abc") for _ in range(5))
+        assert candidate(encode(text)) == text
+"""
 HUMANEVAL = [
     {
-        "task_id": "Own/0", "entry_point": "middle",
-        "prompt": 'from typing import List\n\n\ndef middle(items: List[int]) -> int:\n    """ The middle one of an odd number of items, by size.\n    >>> middle([3, 1, 2])\n    2\n    """\n',
+        "task_id": "Own/0", "entry_point": "middle", "prompt": MIDDLE_PROMPT, "test": MIDDLE_TEST,
         "canonical_solution": "    return sorted(items)[len(items) // 2]\n",
-        "test": "\n\nMETADATA = {}\n\n\ndef check(candidate):\n    assert candidate([3, 1, 2]) == 2\n    assert candidate([5]) == 5\n    assert candidate([9, 1, 8, 2, 7]) == 7\n",
     },
-    {
-        "task_id": "Own/1", "entry_point": "decode",
-        "prompt": 'def encode(text: str) -> str:\n    """ Each letter twice. """\n    return "".join(2 * letter for letter in text)\n\n\ndef decode(text: str) -> str:\n    """ The text that encode made into this. """\n',
-        "canonical_solution": "    return text[::2]\n",
-        "test": "\n\ndef check(candidate):\n    from random import choice, seed\n    seed(1)\n    for _ in range(20):\n        text = ''.join(choice('abc') for _ in range(5))\n        assert candidate(encode(text)) == text\n",
-    },
+    {"task_id": "Own/1", "entry_point": "decode", "prompt": DECODE_PROMPT, "test": DECODE_TEST, "canonical_solution": "    return text[::2]\n"},
 ]  # fmt: skip
 
+TREE = """class Tree:
+    def __init__(self, *children):
+        self.children = children
+
+def leaves(tree):
+    return sum(map(leaves, tree.children)) or 1"""
 MBPP_ROWS = [
     {
         "task_id": 11, "text": "Write a function to sum the squares of a list.",
@@ -41,9 +76,9 @@ MBPP_ROWS = [
         "test_list": ["assert squares([1, 2]) == 5", "assert squares([]) == 0", "assert squares([-3]) == 9"], "test_setup_code": "",
     },
     {
-        "task_id": 601, "text": "Write a function that counts the leaves of a tree.",
-        "code": "class Tree:\n    def __init__(self, *children):\n        self.children = children\n\ndef leaves(tree):\n    return sum(map(leaves, tree.children)) or 1",
-        "test_list": ["assert leaves(Tree()) == 1", "assert leaves(root) == 3"], "test_setup_code": "root = Tree(Tree(), Tree(Tree(), Tree()))",
+        "task_id": 601, "text": "Write a function that counts the leaves of a tree.", "code": TREE,
+        "test_list": ["assert leaves(Tree()) == 1", "assert leaves(root) == 3"],
+        "test_setup_code": "root = Tree(Tree(), Tree(Tree(), Tree()))",
     },
     {
         "task_id": 511, "prompt": "Write a function max that finds the greater.", "code": "def max(a, b):\n    return a if a > b else b",
@@ -162,7 +197,9 @@ def test_a_wrong_row_is_named(tmp_path: Path, kind: type[CodeFile], row: dict, c
     assert complaint in str(refused.value)
 
 
-@pytest.mark.parametrize(("spec", "complaint"), [("humaneval:timeout_s=0", "timeout_s must be above 0"), ("mbpp:n_shown=0", "n_shown must be at least 1")])
+@pytest.mark.parametrize(
+    ("spec", "complaint"), [("humaneval:timeout_s=0", "timeout_s must be above 0"), ("mbpp:n_shown=0", "n_shown must be at least 1")]
+)
 def test_options_that_make_no_sense_are_refused(spec: str, complaint: str):
     with pytest.raises(UserError, match=complaint):
         load(spec)
@@ -173,7 +210,9 @@ def test_options_that_make_no_sense_are_refused(spec: str, complaint: str):
 
 @pytest.mark.slow
 @needs_sandbox
-@pytest.mark.parametrize(("variable", "name", "splits"), [("POSTTRAIN_HUMANEVAL", "humaneval", ("test",)), ("POSTTRAIN_MBPP", "mbpp", ("test", "train"))])
+@pytest.mark.parametrize(
+    ("variable", "name", "splits"), [("POSTTRAIN_HUMANEVAL", "humaneval", ("test",)), ("POSTTRAIN_MBPP", "mbpp", ("test", "train"))]
+)
 def test_every_solution_of_the_data_set_scores_1_and_every_mutated_one_0(variable: str, name: str, splits: Sequence[str]):
     if variable not in os.environ:
         pytest.skip(f"{variable} names no file")

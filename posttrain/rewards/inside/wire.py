@@ -2,8 +2,8 @@
 
 None, bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, range, Decimal, Fraction and the types of
 `datetime` cross as copies, subclasses as the type that they derive from: on the other side they are plain values again, with
-nothing of the sender's in them. The types themselves cross too (`int`, as in "leave out what is an int"). Whatever else the program has (functions, classes, generators, instances) stays with
-it, and crosses as a number that stands for it.
+nothing of the sender's in them. The plain types themselves cross too (`int`, as in "leave out what is an int"). Whatever else
+the program has (functions, classes, generators, instances) stays with it, and crosses as a number that stands for it.
 """
 
 from __future__ import annotations
