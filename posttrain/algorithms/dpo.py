@@ -27,7 +27,7 @@ import json
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -122,6 +122,11 @@ class Config(Settings):
             raise UserError("--group-size must be at least 2: a pair needs two answers")
         if not self.temperature > 0:
             raise UserError("--temperature must be above 0: a pair needs answers that differ")
+        self._only_if(self.loss in ("dpo", "robust"), "--loss dpo or robust", "label_smoothing")
+        self._only_if(self.loss == "simpo", "--loss simpo", "gamma")
+        self._only_if(self.loss == "kto", "--loss kto", "good_weight", "bad_weight")
+        self._only_if(self.needs_reference, f"a loss that has a reference, and {self.loss} has none", "reference")
+        self._only_if(self.is_online, "--task, in place of --data", "group_size", "max_tokens", "temperature")
 
     @property
     def is_online(self) -> bool:
@@ -134,33 +139,27 @@ class Config(Settings):
 
 def cdpo(config: Config = Config()) -> Config:
     """Conservative DPO: labels taken to be wrong one time in ten."""
-    return _with(config, loss="dpo", label_smoothing=0.1)
+    return replace(config, loss="dpo", label_smoothing=0.1)
 
 
 def ipo(config: Config = Config()) -> Config:
     """IPO, with beta as its tau."""
-    return _with(config, loss="ipo", beta=0.1)
+    return replace(config, loss="ipo", beta=0.1)
 
 
 def kto(config: Config = Config()) -> Config:
     """KTO; a pair is one good and one bad answer."""
-    return _with(config, loss="kto", beta=0.1)
+    return replace(config, loss="kto", beta=0.1)
 
 
 def orpo(config: Config = Config()) -> Config:
     """ORPO, with the weight of its paper."""
-    return _with(config, loss="orpo", beta=0.1)
+    return replace(config, loss="orpo", beta=0.1)
 
 
 def simpo(config: Config = Config()) -> Config:
     """SimPO, with the scale and margin of its paper's instruct setting."""
-    return _with(config, loss="simpo", beta=2.5, gamma=1.4)
-
-
-def _with(config: Config, **changes: object) -> Config:
-    from dataclasses import replace
-
-    return replace(config, **changes)
+    return replace(config, loss="simpo", beta=2.5, gamma=1.4)
 
 
 PRESETS = {"cdpo": cdpo, "ipo": ipo, "kto": kto, "orpo": orpo, "simpo": simpo}

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -85,27 +85,23 @@ class Config(Settings):
             raise UserError("--beta must be above 0")
         if self.keep == "best" and self.group_size < 2:
             raise UserError("--group-size must be at least 2: the best is chosen among siblings")
+        self._only_if(self.keep == "threshold", "--keep threshold", "threshold")
+        self._only_if(self.keep == "weighted", "--keep weighted", "beta")
 
 
 def raft(config: Config = Config()) -> Config:
     """RAFT (2304.06767): the best of each group."""
-    return _changed(config, keep="best")
+    return replace(config, keep="best")
 
 
 def rwr(config: Config = Config()) -> Config:
     """Reward-weighted regression (Peters and Schaal 2007): every attempt, weighed by exp(score / beta)."""
-    return _changed(config, keep="weighted")
+    return replace(config, keep="weighted")
 
 
 def expert_iteration(config: Config = Config()) -> Config:
     """Expert iteration (STaR, 2203.14465; ReST-EM, 2312.06585): all right attempts; always going on from the present policy."""
-    return _changed(config, keep="threshold", threshold=1.0)
-
-
-def _changed(config: Config, **changes: object) -> Config:
-    from dataclasses import replace
-
-    return replace(config, **changes)
+    return replace(config, keep="threshold", threshold=1.0)
 
 
 PRESETS = {"raft": raft, "rwr": rwr, "expert_iteration": expert_iteration}

@@ -82,6 +82,8 @@ class Config(Settings):
         self._at_least(0, "centering", "heldout_frac", "measure_every")
         if self.heldout_frac >= 1:
             raise UserError("--heldout-frac must be below 1: something must be left to learn from")
+        self._only_if(self.kind == "outcome", "--kind outcome", "centering", "use_margins")
+        self._only_if(self.kind == "process", "--kind process", "step_separator")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ minibatch brings them. Where the model is fp32 the masters are the weights thems
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -36,8 +37,8 @@ class AdamWConfig:
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "warmup_steps", "eps", "weight_decay"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"--{name.replace('_', '-')} must be at least 0")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"--{name.replace('_', '-')} must be a finite number of at least 0")
         if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
             raise UserError("--beta1 and --beta2 must be at least 0 and below 1")
         if not self.max_grad_norm > 0:

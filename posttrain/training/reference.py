@@ -61,4 +61,4 @@ def load_reference(policy: Policy, model: str, dtype: str) -> Policy:
 def check_same_tokens(policy: Trunk, other: Trunk, name: str) -> None:
     """Raises UserError unless both models mean the same text by the same token ids."""
     if policy.renderer.tokenizer.get_vocab() != other.renderer.tokenizer.get_vocab():
-        raise UserError(f"'{name}' has another tokenizer than '{policy.path}': log-probs of the same tokens cannot be compared; take a model of its family")
+        raise UserError(f"'{name}' has another tokenizer than '{policy.path}' and cannot read its tokens: take a model of its family")
