@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +15,9 @@ from posttrain.policy.head import Head
 from posttrain.policy.hf import SCORING_TOKENS, Policy, load_policy
 from posttrain.policy.trunk import Trunk
 from posttrain.types import UserError
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,11 @@ class Reference:
             pieces = [(batch.index, self.policy.states(batch)) for batch in pack(sequences, SCORING_TOKENS)]
         index, states = (torch.cat(column) for column in zip(*pieces, strict=True))
         return self.policy.head, states[index.argsort()]
+
+    def inside(self, read: Callable[[Policy], T]) -> T:
+        """What `read` makes of the frozen model."""
+        with self._itself():
+            return read(self.policy)
 
     def _itself(self) -> AbstractContextManager[None]:
         """Without the adapter, where the weights are shared."""
