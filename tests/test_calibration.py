@@ -89,6 +89,8 @@ def test_the_temperature_that_makes_logits_say_how_often_they_are_right():
 
 def test_nothing_in_is_nan_out_and_bad_columns_are_refused():
     assert math.isnan(ece([], [])) and math.isnan(brier([], [])) and reliability([], []) == []
+    parts = brier_parts([], [])
+    assert all(math.isnan(x) for x in (parts.reliability, parts.resolution, parts.uncertainty, parts.within))
     with pytest.raises(ValueError, match="2 confidences for 1 outcomes"):
         ece([0.1, 0.2], [1])
     for bad in (-0.1, 1.1, math.nan):

@@ -197,8 +197,14 @@ def implicit_rewards(policy_sums: Tensor, ref_sums: Tensor, lengths: Tensor, con
 
 
 def reference_point(policy: Policy, reference: Reference, sequences: Sequence[TokenSequence]) -> float:
-    """KTO's z0: the mean log-ratio, in nats, of answers that were given to another prompt of the step; at least 0."""
-    shifted = [TokenSequence(s.prompt, t.tokens, t.predicted) for s, t in zip(sequences, [*sequences[2:], *sequences[:2]], strict=True)]
+    """KTO's z0: the mean log-ratio, in nats, of answers that were given to another prompt of the step; at least 0.
+
+    0 where the step has no other prompt: an answer's own log-ratio would be measured against itself.
+    """
+    others = zip(sequences, [*sequences[2:], *sequences[:2]], strict=True)
+    shifted = [TokenSequence(s.prompt, t.tokens, t.predicted) for s, t in others if s.prompt != t.prompt]
+    if not shifted:
+        return 0.0
     ours = answer_sums(policy.score(shifted)[0], shifted)
     theirs = answer_sums(torch.cat(reference.logprobs(shifted)), shifted)
     return max(0.0, (ours - theirs).mean().item())

@@ -15,6 +15,7 @@ from posttrain.policy.optim import Optimizer
 from posttrain.renderer import Renderer
 from posttrain.training.likelihood import prompt_tokens
 from posttrain.training.texts import completion
+from posttrain.types import UserError
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,10 @@ class PairTokens:
     @classmethod
     def of(cls, renderer: Renderer, pair: Pair) -> PairTokens:
         """Raises UserError where the chat template cannot mark the answers, or writes both as the same tokens."""
-        return cls(completion(renderer, pair.prompt, pair.chosen), completion(renderer, pair.prompt, pair.rejected), pair.margin)
+        made = cls(completion(renderer, pair.prompt, pair.chosen), completion(renderer, pair.prompt, pair.rejected), pair.margin)
+        if made.chosen.tokens == made.rejected.tokens:
+            raise UserError(f"pair '{pair.id}': this chat template writes both answers as the same tokens, which teach nothing: leave the pair out")
+        return made
 
     @property
     def sequences(self) -> tuple[TokenSequence, TokenSequence]:
