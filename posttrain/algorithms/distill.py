@@ -10,7 +10,8 @@
     forward_kl  KL(teacher ‖ student): covers them all
     jsd         the generalised Jensen–Shannon divergence with --jsd-beta (2306.13649, eq. 1)
     sampled     reverse KL from the sampled token alone: REINFORCE with log(teacher / sampler) as each token's advantage,
-                which needs no vocabulary of the teacher's, only its log-probs (on own samples)
+                which needs no vocabulary of the teacher's, only its log-probs (on own samples); its expected gradient is that of
+                reverse_kl, which like it forgets that a token decides which tokens come after it
 
 *Context distillation* (Askell et al., 2112.00861; Snell et al., 2209.15189): with `--teacher-system` the teacher reads a system
 message that the student does not see; the student learns to behave as if it had. The teacher is then usually the model
@@ -272,7 +273,7 @@ async def train(config: Config) -> Path:
 def _given(config: Config, policy: Policy, system: tuple[Message, ...], job: Job) -> list[Lesson]:
     loaded = load_conversations(config.data, config.when_bad)
     make = lambda conversation: _lesson(policy.renderer, conversation, system)  # noqa: E731
-    data = fit(loaded.items, make, lambda lesson: (lesson.student, lesson.teacher), policy.max_context, config.when_too_long)
+    data = fit(loaded.items, make, lambda lesson: (lesson.student, lesson.teacher), policy.max_context, config.when_too_long, when_bad=config.when_bad)
     job.describe(conversations=len(data.made), left_out=loaded.dropped | data.dropped)
     return data.made
 

@@ -381,7 +381,7 @@ def _examples(config: Config, policy: Policy, job: Job) -> tuple[Examples, Examp
     is_kto = config.loss == "kto"
     loaded = (load_labelled if is_kto else load_pairs)(config.data, config.when_bad)
     make = partial(LabelledTokens.of if is_kto else PairTokens.of, policy.renderer)
-    data = fit(loaded.items, make, lambda example: example.sequences, policy.max_context, config.when_too_long)
+    data = fit(loaded.items, make, lambda example: example.sequences, policy.max_context, config.when_too_long, when_bad=config.when_bad)
     learned, heldout = split(list(zip(data.items, data.made, strict=True)), config.heldout_frac, lambda both: both[0].prompt)
     job.describe(**{"answers" if is_kto else "pairs": len(learned)}, held_out=len(heldout), left_out=loaded.dropped | data.dropped)
     if is_kto and len(labels := {item.is_good for item, _ in learned}) == 1:

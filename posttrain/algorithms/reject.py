@@ -8,8 +8,8 @@
 Each round attempts problems, scores, weighs and takes maximum-likelihood steps. Rewards of 0 and 1 and `threshold` make
 the gradient that of REINFORCE without a baseline, to the factor of the success rate; weights exp(r / beta) on enough
 samples of the reference give the optimum of RL with a KL of weight beta, reference · exp(r / beta) / Z, and m rounds of
-them the one of beta / m. From N samples no more than about log N nats of KL can be reached: that is how far "RLHF is
-weighted SFT" holds (experiments, and tests/losses/test_preference_fixed_points.py).
+them the one of beta / m. From N samples no more than log N nats of KL can be reached: that is how far "RLHF is weighted
+SFT" holds (tests/exact/optima.py; docs/CORRECTNESS.md).
 
 Deviations: problems whose attempts are all kept alike still count, with weight, in `weighted` and `threshold`; a tie for the
 best takes the first; ranks are within a problem, as in RAFT's second form, not over the batch.

@@ -227,7 +227,7 @@ async def train(config: Config) -> Path:
         loaded, make = load_pairs(config.data, config.when_bad), partial(Read.pair, model.renderer)
     else:
         loaded, make = load_steps(config.data, config.when_bad), partial(Read.steps, model.renderer, config.step_separator)
-    data = fit(loaded.items, make, lambda read: read.sequences, model.max_context, config.when_too_long)
+    data = fit(loaded.items, make, lambda read: read.sequences, model.max_context, config.when_too_long, when_bad=config.when_bad)
     learned, heldout = split(list(zip(data.items, data.made, strict=True)), config.heldout_frac, lambda both: both[0].prompt)
     job.describe(rows=len(learned), held_out=len(heldout), left_out=loaded.dropped | data.dropped)
     learner = Learner(job.trained(model), [made for _, made in learned], [made for _, made in heldout], config)
