@@ -23,7 +23,7 @@ class Args:
     task: str = ""
     """Prompts to optimise on, and their own judge as the gold reward; empty takes the prompts of --data."""
     gold: str = ""
-    """Another gold reward: model:FOLDER, judge:MODEL, length:WORDS or format:REGEX. It is measured, and never optimised."""
+    """Another gold reward: model:FOLDER, process:FOLDER, judge:MODEL, length:WORDS or format:REGEX. It is measured, and never optimised."""
     out: Path = Path("runs/rlhf")
     """The folder of all its runs; the same command again goes on where it stopped."""
     methods: tuple[str, ...] = ("ppo", "dpo", "raft")

@@ -11,10 +11,14 @@ from posttrain.rewards.format import matches
 from posttrain.rewards.judge import Judge
 from posttrain.rewards.learned import Learned
 from posttrain.rewards.weighted import Reward
+from posttrain.training.process import AGGREGATES, ProcessReader
 from posttrain.training.texts import completion
 from posttrain.types import Message, Rollout, Score, UserError
 
-KINDS = "model:FOLDER (a reward model), judge:MODEL (a language model asked for a grade), length:WORDS or format:REGEX"
+KINDS = (
+    "model:FOLDER (a reward model), process:FOLDER or process:AGGREGATE:FOLDER (one of steps; min, product or last of them),"
+    " judge:MODEL (a language model asked for a grade), length:WORDS or format:REGEX"
+)
 
 
 def load_reward(spec: str, dtype: str = "auto") -> Reward:
@@ -25,6 +29,8 @@ def load_reward(spec: str, dtype: str = "auto") -> Reward:
     match kind:
         case "model":
             return Learned(ConversationReader(load_reward_model(argument, dtype)))
+        case "process":
+            return Learned(_process_reader(argument, dtype))
         case "judge":
             return Judge(option_reader(load_policy(argument, dtype))).grade
         case "length":
@@ -34,16 +40,27 @@ def load_reward(spec: str, dtype: str = "auto") -> Reward:
     raise UserError(f"there is no reward '{spec}': give {KINDS}")
 
 
-def load_reward_model(name: str, dtype: str = "auto") -> ScalarModel:
-    """A trained reward model. Raises UserError for a language model, whose scalar head would be random."""
+def load_reward_model(name: str, dtype: str = "auto", judges_steps: bool = False) -> ScalarModel:
+    """A trained reward model. Raises UserError for a language model, whose scalar head would be random, and for one that
+    judges steps where whole answers are to be judged, or the other way round."""
     from posttrain.policy.loading import is_scalar_folder
     from posttrain.policy.models import resolve
 
     if not is_scalar_folder(resolve(name)):
         raise UserError(f"'{name}' is no reward model (it has no scalar head): train one with posttrain train reward-model, or ask it as judge:{name}")
     model = load_scalar(name, dtype)
+    if judges_steps != (model.step_separator is not None):
+        has, say = ("whole answers", "model") if judges_steps else ("single steps", "process")
+        raise UserError(f"the reward model '{name}' has learned to judge {has}: say {say}:{name}")
     model.model.requires_grad_(False)
     return model
+
+
+def _process_reader(argument: str, dtype: str) -> ProcessReader:
+    """FOLDER, or AGGREGATE:FOLDER."""
+    first, _, rest = argument.partition(":")
+    aggregate, name = (first, rest) if first in AGGREGATES and rest else ("min", argument)
+    return ProcessReader(load_reward_model(name, dtype, judges_steps=True), aggregate)
 
 
 class ConversationReader:

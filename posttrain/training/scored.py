@@ -93,7 +93,7 @@ async def scored_task(task: str, reward: str = "", dtype: str = "auto", judged: 
     if isinstance(found, Prompts):
         if not judged:
             return found
-        raise UserError(f"the prompts of '{task}' have no judge of their own: give --reward model:FOLDER, judge:MODEL, length:WORDS or format:REGEX")
+        raise UserError(f"the prompts of '{task}' have no judge of their own: give --reward model:FOLDER, process:FOLDER, judge:MODEL, length:WORDS or format:REGEX")
     await check_gold(found, problems[:16])
     return found
 

@@ -228,7 +228,7 @@ def test_a_text_that_does_not_fit_the_context_is_dropped_and_counted_or_refused_
     assert ended.trained and "left out {'longer than 512 tokens': 1}" in ended.said
     account = json.loads((ended.run / "data.json").read_text())
     assert account["left_out"] == {"longer than 512 tokens": 1}
-    refused(train(*words, "--data", written(tmp_path / "long.jsonl", [{**row, "prompt": LONG}]), "--steps", 1), "none of the 1 texts fits")
+    refused(train(*words, "--data", written(tmp_path / "long.jsonl", [{**row, "prompt": LONG}]), "--steps", 1), "none of the 1 texts can be used", "longer than 512 tokens")
 
 
 def test_a_prompt_that_does_not_fit_is_named_where_answers_are_sampled(train, tmp_path: Path) -> None:
