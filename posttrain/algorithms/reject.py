@@ -33,6 +33,7 @@ from posttrain.policy.optim import AdamWConfig
 from posttrain.training.job import Job
 from posttrain.training.likelihood import likelihood_step
 from posttrain.training.loop import StepResult, Trained
+from posttrain.training.reference import Reference
 from posttrain.training.rounds import Round, attempt, require_scores, rollout_rows, summary
 from posttrain.training.scored import scored_task
 from posttrain.training.settings import Settings
@@ -74,6 +75,8 @@ class Config(Settings):
     """Times that a round's kept attempts are learned from."""
     reduction: Literal["token", "sequence"] = "token"
     """Every kept token counts the same, or every kept attempt."""
+    watch_kl: bool = False
+    """Also measure the KL to the model that the run began with (a forward of a frozen copy); nothing holds it down here."""
     optim: AdamWConfig = field(default_factory=lambda: AdamWConfig(learning_rate=1e-5))
 
     def __post_init__(self) -> None:
@@ -130,6 +133,8 @@ class Learner:
     task: Task
     problems: Sequence[Problem]
     config: Config
+    reference: Reference | None = None
+    """The model that the run began with, where the KL to it is watched."""
 
 
 async def step(learner: Learner) -> StepResult:
@@ -140,13 +145,14 @@ async def step(learner: Learner) -> StepResult:
     require_scores(round)
     trained.position = stream.position
     sampled_s = time.perf_counter() - started
+    watched = {"policy/kl_ref_nats": learner.reference.gaps(round.rollouts).mean().item()} if learner.reference else {}
     weights_PG = weights(round.values_PG, round.truncated_PG, config)
     sequences, counted = kept(round, weights_PG)
     seen: dict[str, float] = {}
     for _ in range(config.epochs):
         seen = likelihood_step(trained.policy, trained.optimizer, sequences, config.tokens_per_batch, config.reduction, counted)
     total_s = time.perf_counter() - started
-    metrics = summary(round) | seen | {
+    metrics = summary(round) | seen | watched | {
         "kept/frac": (weights_PG > 0).double().mean().item(), "kept/problems_frac": (weights_PG > 0).any(1).double().mean().item(),
         "kept/effective_frac": effective_share(weights_PG), "kept/reward": kept_reward(round.values_PG, weights_PG),
         "policy/skipped_updates": trained.optimizer.n_skipped,
@@ -185,5 +191,6 @@ async def train(config: Config) -> Path:
     trained = job.trained(job.load_policy())
     policy = trained.policy
     agent = ModelAgent(LocalEngine(policy), policy.renderer, Sampling(config.temperature, config.max_tokens))
-    learner = Learner(trained, agent, task, task.problems("train"), config)
+    reference = Reference.of(policy, config.model, config.dtype, bool(config.lora_rank)) if config.watch_kl else None
+    learner = Learner(trained, agent, task, task.problems("train"), config, reference)
     return await job.run_steps(trained, lambda _: step(learner))

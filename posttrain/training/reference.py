@@ -10,11 +10,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from posttrain.batching import TokenSequence, pack
+from posttrain.batching import TokenSequence, pack, rollout_sequences
 from posttrain.policy.head import Head
 from posttrain.policy.hf import SCORING_TOKENS, Policy, load_policy
 from posttrain.policy.trunk import Trunk
-from posttrain.types import UserError
+from posttrain.types import Rollout, UserError
 
 
 T = TypeVar("T")
@@ -40,6 +40,14 @@ class Reference:
         with self._itself():
             flat = self.policy.score(sequences)[0]
         return list(flat.split([s.n_predicted for s in sequences]))
+
+    def gaps(self, rollouts: Sequence[Rollout]) -> Tensor:
+        """log(sampler / reference) of whole attempts, in nats, at the temperature they were drawn at: k1, whose mean is the KL."""
+        stretches = [rollout_sequences(rollout) for rollout in rollouts]
+        parts = iter(self.logprobs([s for sequences in stretches for s in sequences]))
+        theirs = [sum(next(parts).sum().item() for _ in sequences) for sequences in stretches]
+        ours = [sum(x for c in rollout.completions for x in c.sampling_logprobs) for rollout in rollouts]
+        return torch.tensor(ours) - torch.tensor(theirs)
 
     @torch.no_grad()
     def states(self, sequences: Sequence[TokenSequence]) -> tuple[Head, Tensor]:

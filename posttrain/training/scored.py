@@ -60,7 +60,7 @@ class Prompts:
         if not self._found:
             loaded = load_prompts(self.path)
             unique = {c.messages: Problem(c.id, c.messages, "") for c in loaded.items}
-            share = self.test_frac if len(unique) > 1 else 0.0
+            share = max(self.test_frac, min(0.25, 8 / len(unique))) if len(unique) > 1 else 0.0  # about 8 to measure on, if that leaves most
             learned, heldout = split(list(unique.values()), share, lambda problem: problem.messages)
             self._found.update(train=learned, test=heldout)
         return self._found[split_name]
