@@ -19,9 +19,9 @@ from posttrain.training.loop import Trained
 from posttrain.training.reference import Reference
 from tests.algorithms.gradient import CLOSE, LENGTHS, VALUES
 from tests.algorithms.toy import difference, gradients, made_round, tiny
+from tests.training.steps import ORDER, ROW_TOKENS
 
 KINDS = ("reverse_kl", "forward_kl", "jsd", "sampled")
-ROW_TOKENS = (1, 60, 128, 250)
 every_kind = pytest.mark.parametrize("kind", KINDS)
 HEADER = (65, 66, 67)
 """What the teacher alone has read before the prompt."""
@@ -39,7 +39,7 @@ def setting() -> tuple[Policy, Reference, list[Lesson]]:
         turn = rollout.completions[0]
         behind = [TokenSequence(prompt, turn.token_ids, None, 0.7) for prompt in (turn.prompt_token_ids, HEADER + turn.prompt_token_ids)]
         lessons.append(Lesson(*behind, torch.tensor(turn.sampling_logprobs)))
-    return student, Reference(teacher, False), lessons
+    return student, Reference(teacher, False), [lessons[i] for i in ORDER]
 
 
 def step(kind: str, tokens_per_batch: int = 10_000, teacher: Reference | None = None) -> tuple[list[Tensor], dict[str, float]]:
