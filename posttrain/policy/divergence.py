@@ -1,6 +1,6 @@
 """How far a student's next-token distribution is from a teacher's, over the whole vocabulary, without holding it for all tokens.
 
-As in `head.py`, hidden states meet the output embeddings in chunks of a fixed number of logits; a chunk is reduced to one
+Hidden states meet the output embeddings in chunks of a fixed number of logits, whatever the vocabulary; a chunk is reduced to one
 number per prediction and dropped, and the backward pass computes it again. The two models may differ in width and depth,
 not in vocabulary. The teacher gets no gradient.
 """
@@ -15,6 +15,9 @@ from torch import Tensor
 
 from posttrain.policy.head import Head, tempered_logprobs
 from posttrain.types import UserError
+
+CHUNK_LOGITS = 1 << 22
+"""Logits of either model in memory at once: 16 MiB in fp32."""
 
 Divergence = Literal["forward_kl", "reverse_kl", "jsd"]
 
@@ -34,9 +37,8 @@ def divergences(
     """
     if kind == "jsd" and not 0 < beta < 1:
         raise ValueError("the Jensen–Shannon divergence needs a beta strictly between 0 and 1")
-    sizes = [head.vocab_size or len(head.weight) for head in (student, teacher)]
-    if sizes[0] != sizes[1]:
-        raise UserError(f"student and teacher have vocabularies of {sizes[0]} and {sizes[1]} tokens: distil from a model of the same tokenizer")
+    if student.size != teacher.size:
+        raise UserError(f"student and teacher have vocabularies of {student.size} and {teacher.size} tokens: distil from a model of the same tokenizer")
     return _ChunkedDivergence.apply(states, student.weight, student.bias, teacher_states.detach(), temperatures, student, teacher, kind, beta)
 
 
@@ -92,6 +94,5 @@ class _ChunkedDivergence(torch.autograd.Function):
 
 
 def _chunks(head: Head, *columns: Tensor):
-    """Half as many predictions as the head alone would take: two distributions are held at once."""
-    size = max(1, head.chunk // 2)
+    size = max(1, CHUNK_LOGITS // head.size)
     return zip(*(column.split(size) for column in columns), strict=True)
