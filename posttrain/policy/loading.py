@@ -14,7 +14,7 @@ from torch import nn
 from posttrain.policy import attention
 from posttrain.policy.lora import LoraConfig, add_lora
 from posttrain.policy.models import resolve
-from posttrain.policy.numerics import has_bf16_units, prefer_reproducible_products
+from posttrain.policy.numerics import has_fast_bf16, prepare
 from posttrain.renderer import Renderer
 from posttrain.types import UserError
 
@@ -24,7 +24,7 @@ Kind = Literal["causal", "scalar"]
 
 def load_model(model: str, dtype: str, kind: Kind, lora: LoraConfig | None = None) -> tuple[nn.Module, Renderer]:
     """The model, in evaluation mode for good, and its renderer. Raises UserError for what is no model of this kind."""
-    prefer_reproducible_products()
+    prepare()
     folder = resolve(model)
     inner, tokenizer = _load(folder, _dtype(dtype), model, kind)
     has_adapter = hasattr(inner, "get_base_model")
@@ -40,7 +40,7 @@ def load_model(model: str, dtype: str, kind: Kind, lora: LoraConfig | None = Non
 
 def _dtype(name: str) -> torch.dtype:
     if name == "auto":
-        return torch.bfloat16 if has_bf16_units() else torch.float32
+        return torch.bfloat16 if has_fast_bf16() else torch.float32
     if name not in ("float32", "bfloat16"):
         raise UserError(f"unknown dtype '{name}': give auto, float32 or bfloat16")
     return getattr(torch, name)

@@ -16,6 +16,10 @@ from torch import Tensor, nn
 from posttrain.types import UserError
 
 
+PIECE = 1 << 18
+"""Numbers that are converted at once, within the processor's cache."""
+
+
 @dataclass(frozen=True)
 class AdamWConfig:
     """AdamW (arXiv 1711.05101)."""
@@ -117,7 +121,13 @@ def _adds_to(master: Tensor):
         if master.grad is None:
             master.grad = parameter.grad.float()
         else:
-            master.grad += parameter.grad
+            add_in_pieces(master.grad.view(-1), parameter.grad.reshape(-1))
         parameter.grad = None
 
     return hook
+
+
+def add_in_pieces(total: Tensor, new: Tensor) -> None:
+    """total += new, of another dtype: torch would make a whole copy in the other dtype first."""
+    for mine, theirs in zip(total.split(PIECE), new.split(PIECE), strict=True):
+        mine += theirs

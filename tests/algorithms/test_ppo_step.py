@@ -211,6 +211,14 @@ def test_the_critics_gradient_is_that_of_the_formula_on_answers_read_alone() -> 
     assert metrics["value/loss"] == pytest.approx(total.item() / sum(data.lengths), rel=1e-4)
 
 
+def test_the_order_in_which_answers_are_dealt_does_not_change_the_gradient() -> None:
+    whole, value_whole, metrics, data = descended(PLAIN)
+    dealt = torch.randperm(len(data.answers), generator=torch.Generator().manual_seed(0)).tolist()
+    ours, theirs, dealt_metrics, _ = descended(replace(PLAIN, tokens_per_batch=128), dealt)
+    assert difference(ours, whole) < CLOSE and difference(theirs, value_whole) < CLOSE
+    assert dealt_metrics == pytest.approx(metrics, rel=1e-3, abs=1e-5)
+
+
 @pytest.mark.parametrize("critic", ["own", "shared"])
 def test_any_split_into_rows_gives_the_same_gradient(critic: str) -> None:
     config = replace(PLAIN, critic=critic, value_coef=0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 from torch import Tensor
@@ -19,6 +20,8 @@ from tests.algorithms.toy import gradients, made_round, tiny
 ONE_ROW = 10_000
 ROW_TOKENS = (1, 60, 128, 250)
 """Tokens in a packed row: from an attempt in each to nearly all in one."""
+ORDER = (0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15)
+"""A prompt's attempts two by two and apart, so that packing, which brings siblings together, changes the order."""
 
 
 @cache
@@ -26,12 +29,14 @@ def setting() -> tuple[Policy, Round, DenseReading]:
     """A policy, attempts at temperature 1, and every token's log-prob as transformers computes it."""
     policy = tiny()
     round = made_round(policy, LENGTHS, VALUES, temperature=1.0)
-    return policy, round, DenseReading.of(round, policy)
+    reading = DenseReading.of(round, policy)
+    return policy, round, replace(reading, **{name: [getattr(reading, name)[i] for i in ORDER] for name in ("logprobs", "entropies")})
 
 
 def sequences() -> list[TokenSequence]:
-    """All attempts, four to a prompt."""
-    return [s for rollout in setting()[1].rollouts for s in rollout_sequences(rollout)]
+    """All attempts, in the order of the reading."""
+    rollouts = setting()[1].rollouts
+    return [s for i in ORDER for s in rollout_sequences(rollouts[i])]
 
 
 def still(model: Trunk) -> Optimizer:
