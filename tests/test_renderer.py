@@ -230,14 +230,8 @@ def test_a_template_that_rewrites_earlier_turns_is_refused():
     forgetful = Renderer(tokenizer(FORGETS_THOUGHTS, IM, "<|im_end|>"))
     thought = (user("hi"), assistant("<think>hm</think>yo"))
     assert forgetful.render(thought).trained.count(True) == len("<think>hm</think>yo") + 1
-    with pytest.raises(UserError, match="rewrites earlier turns when message 3"):
+    with pytest.raises(UserError, match="rewrites earlier turns"):
         forgetful.render((*thought, user("more")))
-
-
-def test_a_tokenizer_that_joins_the_prompts_end_with_the_answers_beginning_is_refused():
-    joins = Renderer(tokenizer(None, ["<|endoftext|>"], "<|endoftext|>", merges=[(":", "Ġ")]))
-    with pytest.raises(UserError, match="only appends"):
-        joins.render(ONE_TURN)
 
 
 def test_a_role_that_the_template_does_not_know_is_refused_in_one_sentence():

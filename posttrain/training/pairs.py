@@ -15,6 +15,7 @@ from posttrain.policy.optim import Optimizer
 from posttrain.renderer import Renderer
 from posttrain.training.likelihood import prompt_tokens
 from posttrain.training.texts import completion
+from posttrain.types import UserError
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,10 @@ class PairTokens:
     @classmethod
     def of(cls, renderer: Renderer, pair: Pair) -> PairTokens:
         """Raises UserError where the chat template cannot mark the answers, or writes both as the same tokens."""
-        return cls(completion(renderer, pair.prompt, pair.chosen), completion(renderer, pair.prompt, pair.rejected), pair.margin)
+        chosen, rejected = (completion(renderer, pair.prompt, answer) for answer in (pair.chosen, pair.rejected))
+        if chosen == rejected:
+            raise UserError("the chat template writes the chosen and the rejected answer as the same tokens (blanks cut off?): leave the pair out")
+        return cls(chosen, rejected, pair.margin)
 
     @property
     def sequences(self) -> tuple[TokenSequence, TokenSequence]:

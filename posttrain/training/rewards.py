@@ -11,6 +11,7 @@ from posttrain.rewards.format import matches
 from posttrain.rewards.judge import Judge
 from posttrain.rewards.learned import Learned
 from posttrain.rewards.weighted import Reward
+from posttrain.training.texts import completion
 from posttrain.types import Message, Rollout, Score, UserError
 
 KINDS = "model:FOLDER (a reward model), judge:MODEL (a language model asked for a grade), length:WORDS or format:REGEX"
@@ -52,15 +53,26 @@ class ConversationReader:
         self.model = model
 
     def __call__(self, conversations: Sequence[tuple[Message, ...]]) -> list[float | str]:
-        sequences = [self.tokens(messages) for messages in conversations]
-        fits = [len(s.prompt) + len(s.tokens) <= self.model.max_context for s in sequences]
-        values = iter(self.model.score([s for s, good in zip(sequences, fits, strict=True) if good]).tolist())
-        return [next(values) if good else f"longer than the reward model's context of {self.model.max_context} tokens" for good in fits]
+        read = [self._read(messages) for messages in conversations]
+        values = iter(self.model.score([s for s in read if isinstance(s, TokenSequence)]).tolist())
+        return [next(values) if isinstance(s, TokenSequence) else s for s in read]
+
+    def _read(self, messages: tuple[Message, ...]) -> TokenSequence | str:
+        """The conversation's tokens, or why it cannot be read: what a model has sampled must not end a run."""
+        try:
+            sequence = self.tokens(messages)
+        except UserError as error:
+            return str(error)
+        fits = len(sequence.prompt) + len(sequence.tokens) <= self.model.max_context
+        return sequence if fits else f"longer than the reward model's context of {self.model.max_context} tokens"
 
     def tokens(self, messages: tuple[Message, ...]) -> TokenSequence:
-        """The conversation in the reward model's own tokens, so that any tokenizer's policy can be judged; read at its last token."""
-        ids = self.model.renderer.render(messages).token_ids
-        return last_token(ids[:1], ids[1:])
+        """The conversation in the reward model's own tokens, so that any tokenizer's policy can be judged; read where the last turn ends.
+
+        There the model has been trained to be read, and not behind the newline that a template may write after it.
+        """
+        read = completion(self.model.renderer, messages[:-1], messages[-1:])
+        return last_token(read.prompt, read.tokens)
 
 
 def last_token(prompt: Sequence[int], tokens: Sequence[int]) -> TokenSequence:
