@@ -194,6 +194,20 @@ def test_a_turn_stops_at_the_templates_mark_or_at_the_end_of_text(name, stops):
     assert list(renderer.stop_token_ids) == renderer.tokenizer.convert_tokens_to_ids(stops)
 
 
+def test_a_turn_does_not_stop_at_a_special_token_that_stands_before_its_words():
+    channels = "{% for m in messages %}<|start|>{{ m['role'] }}{{ '<|channel|>final' if m['role'] == 'assistant' }}<|message|>{{ m['content'] }}<|end|>{% endfor %}"
+    channels += "{% if add_generation_prompt %}<|start|>assistant{% endif %}"
+    renderer = Renderer(tokenizer(channels, ["<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<eos>"], "<eos>"))
+    assert list(renderer.stop_token_ids) == renderer.tokenizer.convert_tokens_to_ids(["<|end|>", "<eos>"])
+    assert renderer.decode(own_tokens(renderer, "yo")) == "<|channel|>final<|message|>yo<|end|>"
+
+
+def test_a_template_that_asks_for_the_date_is_told_the_same_one_in_every_form():
+    asks = "{{ strftime_now('%d %b %Y') }}|{{ strftime_now('%Y-%m-%d') }}|{{ strftime_now('%d %B %Y') }}|" + CHATML.template
+    renderer = Renderer(tokenizer(asks, IM, "<|im_end|>"))
+    assert renderer.decode(renderer.prompt((user("hi"),))).startswith("26 Jul 2024|2024-07-26|26 July 2024|<|im_start|>user")
+
+
 @pytest.mark.parametrize("name", ["llama", "gemma", "plain opened"])
 def test_a_text_is_opened_once(name):
     renderer = ALL[name]
@@ -232,6 +246,16 @@ def test_a_template_that_rewrites_earlier_turns_is_refused():
     assert forgetful.render(thought).trained.count(True) == len("<think>hm</think>yo") + 1
     with pytest.raises(UserError, match="rewrites earlier turns"):
         forgetful.render((*thought, user("more")))
+
+
+def test_a_tokenizer_that_joins_the_prompts_end_with_the_answers_beginning_keeps_them_apart():
+    joins = Renderer(tokenizer(None, ["<|endoftext|>"], "<|endoftext|>", merges=[(":", "Ġ")]))
+    assert joins.encode("Assistant: yo")[-3:-2] == joins.encode(": ")  # one token, if read at once
+    rendered = joins.render(TWO_TURNS)
+    for n in (1, 3):
+        read = joins.prompt(TWO_TURNS[:n])
+        assert rendered.token_ids[: len(read)] == read and joins.decode(read).endswith("Assistant:")
+    assert own_tokens(joins, "yo") == [*joins.encode(" "), *joins.encode("yo"), *joins.stop_token_ids]
 
 
 def test_a_role_that_the_template_does_not_know_is_refused_in_one_sentence():
