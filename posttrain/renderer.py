@@ -188,7 +188,7 @@ class Renderer:
         return [i <= last for i in range(len(added))]
 
     def _checked_opening(self, whole: str, openings: Sequence[str], place: int, messages: Sequence[Message], tools: Tools) -> str:
-        """What is read in `whole` before the words of the message at `place`. Raises UserError where they cannot be told apart, or are not all there."""
+        """What is read in `whole` before the words of the message at `place`. Raises UserError where those are not told apart, or not all there."""
         opening = _first_of(openings, whole)
         if opening is None:
             raise UserError(

@@ -230,8 +230,12 @@ def test_a_turn_stops_at_the_templates_mark_or_at_the_end_of_text(name, stops):
 
 
 def test_a_turn_does_not_stop_at_a_special_token_that_stands_before_its_words():
-    channels = "{% for m in messages %}<|start|>{{ m['role'] }}{{ '<|channel|>final' if m['role'] == 'assistant' }}<|message|>{{ m['content'] }}<|end|>{% endfor %}"
-    channels += "{% if add_generation_prompt %}<|start|>assistant{% endif %}"
+    channels = (
+        "{% for m in messages %}"
+        "<|start|>{{ m['role'] }}{{ '<|channel|>final' if m['role'] == 'assistant' }}<|message|>{{ m['content'] }}<|end|>"
+        "{% endfor %}"
+        "{% if add_generation_prompt %}<|start|>assistant{% endif %}"
+    )
     renderer = Renderer(tokenizer(channels, ["<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<eos>"], "<eos>"))
     assert list(renderer.stop_token_ids) == renderer.tokenizer.convert_tokens_to_ids(["<|end|>", "<eos>"])
     assert renderer.decode(own_tokens(renderer, "yo")) == "<|channel|>final<|message|>yo<|end|>"

@@ -21,7 +21,8 @@ ADD = {"type": "function", "function": {"name": "add", "parameters": {"type": "o
 
 def called(arguments: Any = '{"a": 1}', **more: Any) -> dict[str, Any]:
     """An assistant's turn that calls a tool, in OpenAI's form."""
-    return {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "add", "arguments": arguments}}]} | more
+    call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": arguments}}
+    return {"role": "assistant", "content": None, "tool_calls": [call]} | more
 
 
 ANSWERED = {"role": "tool", "tool_call_id": "c1", "content": "2"}

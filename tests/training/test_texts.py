@@ -87,7 +87,8 @@ def test_a_conversation_that_just_fits_is_whole() -> None:
 
 def test_answers_that_differ_only_behind_the_contexts_end_are_left_out_and_not_made_alike() -> None:
     prompt, same = (Message("user", "hi"),), "la " * 30
-    pairs = [Pair(end, prompt, (Message("assistant", same[: n * 3] + end),), (Message("assistant", same[: n * 3] + "!"),)) for end, n in (("far", 30), ("near", 3))]
+    answers = {"far": same, "near": same[:9]}
+    pairs = [Pair(end, prompt, (Message("assistant", start + end),), (Message("assistant", start + "!"),)) for end, start in answers.items()]
     found = fit(pairs, partial(PairTokens.of, CHATML), lambda pair: pair.sequences, 60)
     assert [pair.id for pair in found.items] == ["near"] and found.dropped == {"longer than 60 tokens": 1}
     (both,) = found.made
