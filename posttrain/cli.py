@@ -24,6 +24,7 @@ COMMANDS = {
     "sample": "print completions of a prompt with their log-probabilities",
     "eval": "measure one model on one task",
     "compare": "say what training changed between two models",
+    "show-mask": "print conversations with the tokens that SFT would learn marked",
     "prefer": "make preferences of a model's own samples by any reward",
     "rlhf": "SFT, a reward model, PPO, DPO and RAFT on one set of preferences, and what each paid for its reward",
 }

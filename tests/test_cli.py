@@ -70,7 +70,7 @@ def assert_refused(ended: Ended, *words: str) -> None:
 
 # ------------------------------------------------------------------------------------------------------------------ help
 
-COMMANDS: Sequence[tuple[str, ...]] = ((), ("train",), ("train", "grpo"), ("sample",), ("eval",), ("compare",))
+COMMANDS: Sequence[tuple[str, ...]] = ((), ("train",), ("train", "grpo"), ("sample",), ("eval",), ("compare",), ("show-mask",))
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda words: " ".join(words) or "nothing")
