@@ -32,7 +32,7 @@ from posttrain.statistics.power import (
 )  # fmt: skip
 from posttrain.statistics.selection import Selection, expected_maximum, select
 from posttrain.statistics.significance import (
-    benjamini_hochberg, holm, is_saturated, mcnemar_p_value, sign_flip_p_value, significant_changes,
+    benjamini_hochberg, holm, is_saturated, mcnemar_p_value, sign_flip_p_value, significant_changes, unpaired_p_value,
 )  # fmt: skip
 
 __all__ = [
@@ -41,5 +41,5 @@ __all__ = [
     "difference_variance", "disagreement", "expected_maximum", "holm", "is_saturated", "mcnemar_p_value", "mean_over_problems",
     "paired_difference", "paired_rate_difference", "pass_at_k", "pass_hat_k", "power_of", "problem_means", "problems_needed",
     "rate_interval", "rate_over_problems", "ratio_contributions", "select", "sign_flip_p_value", "significant_changes",
-    "unpaired_difference", "unpaired_rate_difference", "verdict",
+    "unpaired_difference", "unpaired_p_value", "unpaired_rate_difference", "verdict",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
-from posttrain.statistics.columns import Column, Labels, both
+from posttrain.statistics.columns import Column, Labels, both, measured
 
 
 def sign_flip_p_value(
@@ -36,6 +36,22 @@ def sign_flip_p_value(
         (differences,), np.mean, permutation_type="samples", n_resamples=resamples, batch=1024, rng=np.random.default_rng(seed)
     )
     return float(test.pvalue)
+
+
+def unpaired_p_value(before_P: Column, after_P: Column, seed: int = 0, resamples: int = 9999) -> float:
+    """The two-sided chance of so large a difference of means if it did not matter which model a problem was given to.
+
+    The permutation test of labels, for two models on different problems; exact where there are no more ways to deal the
+    problems than `resamples`. 1 where all values are equal; nan where one model has none.
+    """
+    before, after = measured(before_P), measured(after_P)
+    if not before.size or not after.size:
+        return math.nan
+    if np.ptp(np.concatenate([before, after])) == 0:
+        return 1.0
+    difference = lambda x, y, axis: x.mean(axis) - y.mean(axis)  # noqa: E731
+    rng = np.random.default_rng(seed)
+    return float(stats.permutation_test((after, before), difference, vectorized=True, n_resamples=resamples, batch=256, rng=rng).pvalue)
 
 
 def mcnemar_p_value(before_P: Column, after_P: Column) -> float:
