@@ -108,8 +108,8 @@ def assembled(
 ) -> Comparison:
     """The rows with all that a reader needs beside them; the verdict is on accuracy."""
     ks = tuple(k for k in before.ks if k in after.ks)
-    accuracy = next(row.difference for row in rows if row.name == "accuracy")
-    assert accuracy is not None, "both models have one"
+    accuracy = next(row for row in rows if row.name == "accuracy")
+    assert accuracy.difference is not None and accuracy.p_value is not None, "both models have one"
     return Comparison(
         base=base,
         trained=trained,
@@ -123,7 +123,7 @@ def assembled(
         pass_at_k=PassAtK(ks, *(tuple(e[f"pass@{k}"] for k in ks) for e in (before, after))),
         problems=tuple(map(problem_change, before.records, after.records)) if paired else (),
         examples=examples,
-        verdict=statistics.verdict(accuracy),
+        verdict=statistics.verdict(accuracy.difference, p_value=accuracy.p_value),
         withheld="" if unscored_ok else _both((before, after), lambda evaluation: [evaluation.withheld]),
         paired=paired,
     )

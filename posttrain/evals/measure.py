@@ -21,6 +21,9 @@ MUCH_UNSCORED, MUCH_TRUNCATED, MUCH_UNPARSED = 0.05, 0.5, 0.5
 MOST_RELIABLE = 8
 """The largest k of pass^k, as in tau-bench."""
 
+FEWEST = 6
+"""With five problems even a model that wins on all of them has p = 2 / 2**5 > .05 in a test on pairs."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -73,11 +76,17 @@ class Evaluation:
             self.withheld,
             _share_note(self["truncated_frac"], MUCH_TRUNCATED, "ran into the limit before they came to an end"),
             _share_note(unparsed, MUCH_UNPARSED, "hold no answer that the judge could find: look at how answers are asked for and read"),
-            "one problem gives no interval" if len(self.records) == 1 else "",
+            self._few_note(),
             "" if self.withheld else self._chance_note(),
             "" if self.withheld else self._ceiling_note(),
         )
         return tuple(note for note in found if note)
+
+    def _few_note(self) -> str:
+        n = len(self.records)
+        if n == 1:
+            return "one problem gives no interval"
+        return f"{n} problems are too few for two models to be told apart, whatever they do: it takes {FEWEST}" if n < FEWEST else ""
 
     def _chance_note(self) -> str:
         accuracy, guessing = self["accuracy"], f"guessing alone, {self.chance:.0%}" if self.chance else "nothing right at all"
@@ -89,7 +98,7 @@ class Evaluation:
 
     def _ceiling_note(self) -> str:
         rates = [rate for rate in self.quantity("accuracy").per_problem if rate == rate]
-        if len(rates) < 2 or not statistics.is_saturated(rates):
+        if len(rates) < FEWEST or not statistics.is_saturated(rates):
             return ""
         return f"saturated: on these {len(rates)} problems not even a model that is always right would show as better"
 

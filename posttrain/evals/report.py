@@ -44,8 +44,8 @@ def verdict(comparison: Mapping[str, Any]) -> str:
     """What the comparison shows, as a paragraph in words.
 
     It opens with the row named `accuracy`, or else the first row. A difference is claimed only where its 95% interval
-    leaves out 0, and where several tasks were compared its adjusted p value is small; otherwise the two are tied at this n. Where
-    there is no interval, as with a single problem, nothing is claimed.
+    leaves out 0 and the test agrees, with several tasks after adjusting for their number; otherwise the two are tied at this n.
+    Where there is no interval, as with a single problem, nothing is claimed.
     """
     return " ".join(_verdict_sentences(comparison))
 
@@ -109,6 +109,8 @@ def _headline(row: Mapping[str, Any], comparison: Mapping[str, Any]) -> str:
     evidence, verdict = _evidence(row, difference), comparison.get("verdict") or {}
     if _is_known(comparison.get("p_holm")):
         evidence += f", p = {comparison['p_holm']:.2g} adjusted for all tasks"
+    elif _direction(row) and verdict.get("outcome") == "tied" and _is_known(row.get("p_value")):
+        evidence += f", but p = {row['p_value']:.2g}"
     if _direction(row) == 0 or verdict.get("outcome") == "tied":
         return f"{title}: tied at this n ({before} before, {after} after; {evidence}){_what_it_takes(row, verdict)}."
     return f"{title} {'rose' if _direction(row) > 0 else 'fell'} from {before} to {after} ({evidence})."

@@ -70,7 +70,7 @@ class Verdict:
 def verdict(
     difference: Measurement, better: Literal["higher", "lower"] = "higher", p_value: float = math.nan, tests: int = 1
 ) -> Verdict:
-    """Better or worse where the interval leaves out 0 and, where there is one, the p value is at most .05; else tied.
+    """Better or worse where the interval leaves out 0 and, where there is a p value, it is at most .05; else tied.
 
     With several `tests` the p value must have been adjusted for them, and `detectable` and `n_needed` are at the level that
     Holm's strictest step demands. They take the variance from the interval's width, and so from these very problems.

@@ -98,5 +98,4 @@ def test_among_twenty_equal_tasks_unadjusted_tests_find_something_and_adjusted_o
     p_values = rng.random((1000, 20))
     assert (p_values.min(1) < 0.05).mean() == pytest.approx(1 - 0.95**20, abs=0.04)
     assert (20 * p_values.min(1) < 0.05).mean() == pytest.approx(0.05, abs=0.02)
-    for row in p_values[:5]:
-        assert statistics.holm(row).min() == pytest.approx(min(1, 20 * row.min())), "the smallest times the number of tests"
+    assert statistics.holm(p_values[0]).min() == pytest.approx(min(1, 20 * p_values[0].min())), "the smallest times the number of tests"
