@@ -66,9 +66,9 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
     for comparison in comparisons:
         row = comparison["accuracy"]
         note = f"{comparison.task}: {row.note}" if row.note else ""
-        cells = [WITHHELD] * 5 if comparison.withheld else [
-            _cell(row.base), _cell(row.trained), Text(figure(row.difference, signed=True)), Text(_p_value(comparison.p_holm)), Text(comparison.verdict.outcome),
-        ]  # fmt: skip
+        figures = [_cell(row.base), _cell(row.trained), Text(figure(row.difference, signed=True))]
+        found_out = [Text(_p_value(comparison.p_holm)), Text(comparison.verdict.outcome)]
+        cells = [WITHHELD] * 5 if comparison.withheld else [*figures, *found_out]
         found.add_row(_named(comparison.task, None, note, notes), *cells, str(comparison.verdict.n))
     return _captioned(found, notes)
 

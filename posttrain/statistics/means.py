@@ -65,7 +65,7 @@ def rate_interval(
 
     Measured (`experiments/intervals.py`): single attempts, by enumeration, 93 to 98 times in 100 at every rate from .02 to .98
     with 30 problems, 93 to 97 with 164 to 2,500; 4 to 32 attempts at problems whose rates follow beta laws, 93 to 98, where
-    without what is added it was 80 to 97. Too wide (99 to 100) only for many attempts at few problems, all alike, that are
+    without what is added it was 81 to 97. Too wide (99 to 100) only for many attempts at few problems, all alike, that are
     hardly ever solved.
     """
     rate, stderr = np.asarray(rate, float), np.asarray(stderr, float)
