@@ -2,7 +2,8 @@
 
 A record is found again by the hash of all that it depends on: the problem (what is asked, what is right, what the judge is
 given), the settings (samples, seed, sampling, number format) and the model's own revision, which is a hash of its weights. A
-model that was trained on, or a problem that was mended, is therefore measured anew, into the same file.
+model that was trained on, or a problem that was mended, is therefore measured anew, into the same file. A judge whose code
+was mended is not noticed: ask for all anew with --no-resume.
 """
 
 from __future__ import annotations

@@ -72,9 +72,10 @@ def is_saturated(rates_P: Column, of: float = 1.0, level: float = 0.05) -> bool:
     With `of` 1 the problems are too easy to tell good models apart: fewer than six of them leave anything to gain. False
     without problems.
     """
-    rates_P = np.asarray(rates_P, float)
-    p_value = sign_flip_p_value(rates_P, np.full(rates_P.shape, of))
-    return not math.isnan(p_value) and p_value > level
+    rates = measured(rates_P)
+    if (rates <= of).all():  # only one pattern of signs is as extreme, so that no draw is needed
+        return rates.size > 0 and 2.0 ** (1 - int((rates < of).sum())) > level
+    return sign_flip_p_value(rates, np.full(rates.shape, of)) > level
 
 
 # -------------------------------------------------------------------------------------------------------- many at once

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from posttrain.agents.scripted import ScriptedAgent
 from posttrain.evals.compare import Subject, compare
 from posttrain.evals.comparison import Comparison, Named
 from posttrain.evals.kept import adjusted, compare_evaluations
@@ -60,6 +61,17 @@ def test_other_numbers_of_attempts_share_the_k_that_both_have() -> None:
     found = compare_evaluations(BASE, TRAINED, measured(says("1"), samples=2), measured(says("1"), samples=8))
     assert found.pass_at_k.k == (1, 2) and found.paired
     assert [row.name for row in found.rows if row.name.startswith("pass")] == ["pass@2"]
+
+
+def test_problems_that_share_a_text_count_as_one_in_the_difference_too() -> None:
+    class Passages(EchoTask):
+        def problems(self, split: str) -> list[Problem]:
+            return [replace(p, data={"cluster": int(p.answer) // 5}) for p in super().problems(split)]
+
+    after = ScriptedAgent(lambda problem, *_: problem.answer if int(problem.answer) < 10 else "no")
+    row = compare_evaluations(BASE, TRAINED, measured(says("no"), Passages()), measured(after, Passages()))["accuracy"]
+    assert row.difference is not None and (row.difference.value, row.difference.n) == (0.5, 4)
+    assert row.p_value == 0.5, "two texts of four changed, and could as well have fallen otherwise"
 
 
 # -------------------------------------------------------------------------------------------------------- many tasks
