@@ -26,6 +26,7 @@ COMMANDS = {
     "compare": "say what training changed between two models",
     "show-mask": "print conversations with the tokens that SFT would learn marked",
     "prefer": "make preferences of a model's own samples by any reward",
+    "doctor": "say whether the sandbox for untrusted code holds here",
     "rlhf": "SFT, a reward model, PPO, DPO and RAFT on one set of preferences, and what each paid for its reward",
 }
 """Each is a file in `commands/`."""
