@@ -18,7 +18,7 @@ from posttrain.tasks.gsm8k import GSM8K
 from posttrain.tasks.humaneval import HumanEval
 from posttrain.tasks.math500 import Math500
 from posttrain.tasks.mbpp import MBPP
-from posttrain.tasks.options import defaults, parse_options, typed_options, unknown
+from posttrain.tasks.options import defaults, parse_options, split, typed_options, unknown
 from posttrain.tasks.reasoning_gym import ReasoningGym
 from posttrain.types import Problem, Score, Task, UserError, answered
 
@@ -41,6 +41,25 @@ def load(spec: str) -> Task:
         raise UserError(unknown("task", name, [*TASKS, "rg:GENERATOR"]))
     kind = TASKS[name]
     return kind(**typed_options(name, parse_options(options), defaults(kind)))
+
+
+def split_specs(text: str) -> list[str]:
+    """The specs in `facts,arithmetic:levels=1,n_test=3,rg:chain_sum,min_terms=2`: a part whose `=` comes before any `:` is an option.
+
+    Raises `UserError` for none, and for an option without a task before it.
+    """
+    specs: list[str] = []
+    for part in split(text):
+        before, equals, _ = part.partition("=")
+        if not (equals and ":" not in before):
+            specs.append(part.strip())
+        elif specs:
+            specs[-1] += f",{part}"
+        else:
+            raise UserError(f"'{text}' begins with an option: tasks are written NAME[:key=value,…][,NAME…]")
+    if not specs or not all(specs):
+        raise UserError(f"'{text}' names no task: tasks are written NAME[:key=value,…][,NAME…]")
+    return specs
 
 
 def _reasoning_gym(text: str) -> ReasoningGym:
