@@ -14,7 +14,7 @@ from benchmarks.apart import Side, run_apart
 from benchmarks.machine import Machine
 from benchmarks.report import Report
 from benchmarks.work import Done, Work, default_threads
-from posttrain.policy.numerics import has_bf16_units
+from posttrain.policy.numerics import has_fast_bf16
 from posttrain.types import UserError
 
 
@@ -70,7 +70,7 @@ def measure(command: str, title: str, options: Options, sides_for: SidesFor) -> 
 
 def _settled(work: Work) -> Work:
     """With `auto` and 0 replaced by what they stand for here."""
-    automatic = "bfloat16" if has_bf16_units() else "float32"
+    automatic = "bfloat16" if has_fast_bf16() else "float32"
     return replace(work, dtype=automatic if work.dtype == "auto" else work.dtype, threads=work.threads or default_threads())
 
 

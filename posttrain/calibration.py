@@ -106,6 +106,8 @@ class BrierParts:
 def brier_parts(confidences: Column, outcomes: Column, n_bins: int = 15, bins: Bins = "equal_width") -> BrierParts:
     """The parts of `brier`, which add up to it exactly."""
     confidences, outcomes = _columns(confidences, outcomes)
+    if not confidences.size:
+        return BrierParts(*[float("nan")] * 4)
     ids, base = bin_ids(confidences, n_bins, bins), outcomes.mean()
     n = np.bincount(ids, minlength=n_bins)
     share, filled = n / confidences.size, n > 0

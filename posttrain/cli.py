@@ -7,10 +7,13 @@ not be scored); 130 interrupted, with the command that goes on.
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -19,9 +22,11 @@ from posttrain.commands.base import DONE, FAILED, INTERRUPTED, USAGE
 
 COMMANDS = {
     "sample": "print completions of a prompt with their log-probabilities",
-    "eval": "measure one model on one task",
+    "eval": "measure one model on one task or several",
     "compare": "say what training changed between two models",
+    "show-mask": "print conversations with the tokens that SFT would learn marked",
     "prefer": "make preferences of a model's own samples by any reward",
+    "doctor": "say whether the sandbox for untrusted code holds here",
     "rlhf": "SFT, a reward model, PPO, DPO and RAFT on one set of preferences, and what each paid for its reward",
 }
 """Each is a file in `commands/`."""
@@ -33,7 +38,7 @@ ALGORITHMS = {
     "ppo": "learn from a reward with a critic, and a KL to the reference",
     "reject": "imitate the attempts that did well: rejection sampling, RAFT, reward-weighted regression",
     "distill": "learn a teacher's distribution: on-policy, from given answers, or of a longer prompt",
-    "grpo": "learn from verifiable rewards",
+    "grpo": "learn from groups of attempts by verifiable or other rewards: GRPO, Dr. GRPO, DAPO, RLOO, GSPO, CISPO",
 }
 """Each is a file in `algorithms/`."""
 
@@ -57,10 +62,11 @@ def run(argv: list[str]) -> int:
         return _say(str(error), FAILED)
     except (KeyboardInterrupt, asyncio.CancelledError):
         again = shlex.join(["posttrain", *argv])
-        return _say(f"interrupted; go on with: {again}" if argv[:1] == ["train"] else "interrupted", INTERRUPTED)
+        goes_on = argv[:1] == ["train"] or (argv[:1] in (["eval"], ["compare"]) and any(word.startswith("--out") for word in argv))
+        return _say(f"interrupted; go on with: {again}" if goes_on else "interrupted", INTERRUPTED)
     except BrokenPipeError:
         return FAILED
-    except SystemExit as end:  # tyro's: 0 after --help, 2 after a flag that it does not know
+    except SystemExit as end:  # tyro's, after --help
         return end.code
 
 
@@ -91,18 +97,29 @@ def _dispatch(argv: list[str]) -> int:
 
 def help_text() -> str:
     """What `posttrain --help` prints."""
-    rows = [(f"train {name}", text) for name, text in ALGORITHMS.items()] + list(COMMANDS.items())
-    width = max(len(name) for name, _ in rows)
-    listed = "\n".join(f"  posttrain {name:<{width}}  {text}" for name, text in rows)
+    rows = {f"posttrain train {name}": text for name, text in ALGORITHMS.items()} | {f"posttrain {name}": text for name, text in COMMANDS.items()}
     return f"""\
 posttrain turns a base language model into an assistant, a reasoner and an agent, and measures what each step did to it.
 
-{listed}
+{_listed(rows)}
 
 Each of them explains itself with --help. A training goes on where it stopped when its command is given again.
 Exit codes: 0 done, 1 failed, 2 bad input, 3 done in part, 130 interrupted.
 A model is smollm2 (embedded), tiny (random, for trying things out), a folder, a run's folder, a .gguf file or a hub id.
 """
+
+
+def _about(module: ModuleType) -> str:
+    """What the help of an algorithm begins with: what it does, its presets, and what else may be said."""
+    presets = {name: preset.__doc__ for name, preset in getattr(module, "PRESETS", {}).items()}
+    listed = f"Presets (--preset NAME), which flags then change:\n{_listed(presets)}\n\n" if presets else ""
+    return f"{module.Config.__doc__}\n\n{listed}Also: --config FILE (a run's config.json) gives the settings of another run; --json prints figures."
+
+
+def _listed(rows: Mapping[str, str]) -> str:
+    """Names and what they are, side by side."""
+    width = max(map(len, rows))
+    return "\n".join(f"  {name:<{width}}  {' '.join(text.split())}" for name, text in rows.items())
 
 
 def _module(room: str, name: str) -> ModuleType:
@@ -111,14 +128,32 @@ def _module(room: str, name: str) -> ModuleType:
 
 
 def _parse(kind: type, name: str, argv: list[str], default: Any = None, description: str | None = None) -> Any:
-    """The arguments of one command, as its dataclass. Raises SystemExit, with code 2 for bad flags and 0 after `--help`."""
+    """The arguments of one command, as its dataclass. Raises UserError for bad flags, and SystemExit after `--help`."""
     import tyro
 
-    return tyro.cli(
-        kind, prog=f"posttrain {name}", args=argv, description=description,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff),
-        **({} if default is None else {"default": default}),
-    )  # fmt: skip
+    from posttrain.types import UserError
+
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.cli(
+                kind, prog=f"posttrain {name}", args=argv, description=description,
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff),
+                **({} if default is None else {"default": default}),
+            )  # fmt: skip
+    except SystemExit as end:
+        if end.code:
+            raise UserError(f"{_unboxed(said.getvalue())} (posttrain {name} --help)") from None
+        raise
+
+
+def _unboxed(text: str) -> str:
+    """What tyro says in a box of several parts, as one sentence: what is wrong, and the flag that may have been meant."""
+    parts = [" ".join(part.split()) for part in re.split(r"(?m)^.?\s*[─-]{4,}.*$", text.replace("│", " "))]
+    wrong = parts[0 if "╭" in text else 1] if len(parts) > 1 else text
+    wrong = re.sub(r"^╭.*╮ ", "", wrong)
+    meant = re.search(r"Perhaps you meant: (--[\w-]+)", " ".join(parts))
+    return wrong[:1].lower() + wrong[1:].rstrip(".") + (f"; perhaps you meant {meant[1]}" if meant else "")
 
 
 def _train(argv: list[str]) -> int:
@@ -126,7 +161,7 @@ def _train(argv: list[str]) -> int:
     from posttrain.commands.configs import default_config, take
 
     if not argv or argv[0] in ("-h", "--help"):
-        print(f"usage: posttrain train ALGORITHM [--preset NAME] [--config FILE] [flags]; algorithms: {', '.join(ALGORITHMS)}")
+        print(f"usage: posttrain train ALGORITHM [--preset NAME] [--config FILE] [flags]\n\n{_listed(ALGORITHMS)}")
         return DONE
     if argv[0] not in ALGORITHMS:
         return _say(f"there is no algorithm '{argv[0]}': choose one of {', '.join(ALGORITHMS)}", USAGE)
@@ -135,9 +170,7 @@ def _train(argv: list[str]) -> int:
     file, argv_left = take(argv_left, "--config")
     as_json = "--json" in argv_left
     default = default_config(module, preset, file)
-    presets = f"--preset {' | '.join(module.PRESETS)}; " if hasattr(module, "PRESETS") else ""
-    description = f"{module.Config.__doc__}\n\nAlso: {presets}--config FILE (a run's config.json); --json."
-    config = _parse(module.Config, f"train {argv[0]}", [a for a in argv_left if a != "--json"], default, description)
+    config = _parse(module.Config, f"train {argv[0]}", [a for a in argv_left if a != "--json"], default, _about(module))
     checkpoint = asyncio.run(module.train(config))
     if as_json:
         rows = (config.out / "metrics.jsonl").read_text().splitlines()

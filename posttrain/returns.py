@@ -73,7 +73,7 @@ class AdaptiveKL:
     coef: float
     target_nats: float
     horizon: int = 10_000
-    """Episodes over which the coefficient may change by about e when the error is at its bound."""
+    """Episodes over which the coefficient changes by a factor of e^.2 or e^-.2 at most: when the error is at its bound all the time."""
 
     def update(self, kl_nats: float, n_episodes: int) -> AdaptiveKL:
         """The controller after `n_episodes` with this mean KL of whole answers: the error is cut at ±20%, as published."""

@@ -18,7 +18,7 @@ import torch
 from hypothesis.configuration import set_hypothesis_home_dir
 from jaxtyping import install_import_hook
 
-from posttrain.policy.numerics import prefer_reproducible_products
+from posttrain.policy.numerics import prepare
 from tests.typechecking import checked
 
 # Before anything imports them: the hook checks the modules that are imported after it.
@@ -26,7 +26,7 @@ install_import_hook(["posttrain.advantages", "posttrain.losses"], f"{checked.__m
 
 torch.set_num_threads(1)
 # Before the first product of the process: sampler and trainer then agree to the bit.
-prefer_reproducible_products()
+prepare()
 # The same examples in every run, and no folder left in the repository.
 set_hypothesis_home_dir(Path(tempfile.gettempdir(), "hypothesis"))
 hypothesis.settings.register_profile("posttrain", derandomize=True, deadline=None, database=None)

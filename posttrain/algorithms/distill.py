@@ -10,7 +10,8 @@
     forward_kl  KL(teacher ‖ student): covers them all
     jsd         the generalised Jensen–Shannon divergence with --jsd-beta (2306.13649, eq. 1)
     sampled     reverse KL from the sampled token alone: REINFORCE with log(teacher / sampler) as each token's advantage,
-                which needs no vocabulary of the teacher's, only its log-probs (on own samples)
+                which needs no vocabulary of the teacher's, only its log-probs (on own samples); its expected gradient is that of
+                reverse_kl, which like it forgets that a token decides which tokens come after it
 
 *Context distillation* (Askell et al., 2112.00861; Snell et al., 2209.15189): with `--teacher-system` the teacher reads a system
 message that the student does not see; the student learns to behave as if it had. The teacher is then usually the model
@@ -38,7 +39,7 @@ from posttrain.data.conversations import Conversation, load_conversations
 from posttrain.engine.local import LocalEngine
 from posttrain.losses.policy import reinforce
 from posttrain.policy.divergence import divergences
-from posttrain.policy.hf import Policy
+from posttrain.policy.hf import Policy, load_policy
 from posttrain.policy.optim import AdamWConfig
 from posttrain.renderer import Renderer
 from posttrain.training.job import Job
@@ -49,7 +50,7 @@ from posttrain.training.rounds import Round, attempt, rollout_rows, summary
 from posttrain.training.scored import scored_task
 from posttrain.training.settings import Settings
 from posttrain.training.stream import Stream
-from posttrain.training.texts import completion, fit
+from posttrain.training.texts import WhenTooLong, completion, fit
 from posttrain.types import Agent, Message, Problem, Rollout, Sampling, Task, UserError
 
 
@@ -64,7 +65,7 @@ class Config(Settings):
     task: str = ""
     """Prompts: a task (its score is then reported), or a .jsonl file of prompts."""
     data: str = ""
-    """With --on given: a file of conversations, of which the last answer is read."""
+    """With --on given: a file of conversations, .jsonl or .jsonl.gz, of which the last answer is read."""
     out: Path = Path("runs/distill")
     """The run's folder; the same command again goes on where it stopped."""
     on: Literal["own", "given", "teacher"] = "own"
@@ -81,6 +82,10 @@ class Config(Settings):
     """Longest answer, in tokens."""
     temperature: float = 1.0
     """Of sampling, and of both distributions."""
+    when_bad: Literal["error", "drop"] = "error"
+    """With --on given: refuse a file with an unusable conversation, or leave such out and count them."""
+    when_too_long: WhenTooLong = "drop"
+    """With --on given: leave out and count conversations that do not fit the context, or refuse the file."""
     optim: AdamWConfig = field(default_factory=lambda: AdamWConfig(learning_rate=1e-5))
 
     def __post_init__(self) -> None:
@@ -92,6 +97,10 @@ class Config(Settings):
             raise UserError("--jsd-beta must lie strictly between 0 and 1: at its ends it is 0 everywhere; say forward_kl or reverse_kl")
         if self.divergence == "sampled" and self.on != "own":
             raise UserError("--divergence sampled is for the student's own samples: say --on own")
+        self._only_if(self.divergence == "jsd", "--divergence jsd", "jsd_beta")
+        self._only_if(self.on != "teacher", "--on own or --on given", "divergence")
+        self._only_if(self.on == "given", "--on given", "data", "when_bad", "when_too_long")
+        self._only_if(self.on != "given", "--on own or --on teacher", "task", "group_size", "max_tokens")
 
 
 @dataclass(frozen=True)
@@ -210,6 +219,9 @@ def _lessons(learner: Learner, rollout: Rollout) -> list[Lesson]:
         found.append(Lesson(s, TokenSequence(prompt, s.tokens, s.predicted, s.temperature), logprobs))
     if len(found) != 1:
         raise UserError("distillation on own samples needs answers of one turn")
+    longest, context = len(prompt) + len(found[0].teacher.tokens), learner.teacher.policy.max_context
+    if longest > context:
+        raise UserError(f"the teacher would read {longest} tokens, and its context holds {context}: shorten --teacher-system or --max-tokens")
     return found
 
 
@@ -246,23 +258,37 @@ async def train(config: Config) -> Path:
         raise UserError("--on given reads the answers of a file: give --data FILE.jsonl")
     if config.on != "given" and not config.task:
         raise UserError("distillation needs prompts: --task NAME, or --task FILE.jsonl")
+    if not config.teacher and not config.teacher_system and config.on != "teacher":
+        raise UserError("the teacher would be the student itself, and teach nothing: give --teacher MODEL, --teacher-system TEXT, or both")
     job = Job.open(config, "distill", [config.data] if config.data else [])
     trained = job.trained(job.load_policy())
     policy = trained.policy
-    teacher = Reference.of(policy, config.teacher or config.model, config.dtype, bool(config.lora_rank) and not config.teacher)
+    teacher = _teacher(config, policy)
     system = (Message("system", _text(config.teacher_system)),) if config.teacher_system else ()
     task = await scored_task(config.task, judged=False) if config.on != "given" else None
     speaker = policy if config.on == "own" else teacher.policy
     agent = ModelAgent(LocalEngine(speaker), speaker.renderer, Sampling(config.temperature, config.max_tokens))
-    given = _given(config, policy, system) if config.on == "given" else []
+    given = _given(config, policy, teacher, system, job) if config.on == "given" else []
     learner = Learner(trained, teacher, agent, task, task.problems("train") if task else [], given, system, config)
     return await job.run_steps(trained, lambda _: step(learner))
 
 
-def _given(config: Config, policy: Policy, system: tuple[Message, ...]) -> list[Lesson]:
-    loaded = load_conversations(config.data)
-    made = fit(loaded.items, lambda c: _lesson(policy.renderer, c, system), lambda x: (x.student, x.teacher), policy.max_context)
-    return made.made
+def _teacher(config: Config, policy: Policy) -> Reference:
+    """The teacher, frozen; where it only writes, it may have another tokenizer than the student."""
+    if config.on != "teacher" or not config.teacher:
+        return Reference.of(policy, config.teacher or config.model, config.dtype, bool(config.lora_rank) and not config.teacher)
+    teacher = load_policy(config.teacher, config.dtype)
+    teacher.model.requires_grad_(False)
+    return Reference(teacher, False)
+
+
+def _given(config: Config, policy: Policy, teacher: Reference, system: tuple[Message, ...], job: Job) -> list[Lesson]:
+    loaded = load_conversations(config.data, config.when_bad)
+    make = lambda conversation: _lesson(policy.renderer, conversation, system)  # noqa: E731
+    context = min(policy.max_context, teacher.policy.max_context)
+    data = fit(loaded.items, make, lambda lesson: (lesson.student, lesson.teacher), context, config.when_too_long, when_bad=config.when_bad)
+    job.describe(conversations=len(data.made), left_out=loaded.dropped | data.dropped)
+    return data.made
 
 
 def _lesson(renderer: Renderer, conversation: Conversation, system: tuple[Message, ...]) -> Lesson:

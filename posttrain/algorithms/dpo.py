@@ -11,14 +11,16 @@
 
 Pairs come from a file (`--data`), or are made as training goes (*online DPO*, 2402.04792: `--task`, `--reward`): the policy
 answers each prompt `group_size` times, and the best answer is preferred to the worst by the reward; where all are equal
-there is no pair. The samples' own tokens are trained on.
+there is no pair. The samples' own tokens are trained on. KTO takes single answers, labelled good or bad; the rows of a file of
+pairs are one of each, and learned from one by one.
 
 Deviations: chosen and rejected share their prompt's computation; log-probs are summed over the answer's own tokens, its
 end of turn included, and never cut; the KTO reference point is the mean log-ratio of answers shifted by one prompt
-within the step, as published, without a moving average; AdamW with a constant rate after warm-up.
+within the step (where that prompt is another one), as published, without a moving average; AdamW with a constant rate after warm-up.
 
 Likelihood displacement (2410.08847) is watched: `pairs/displaced_frac` is the share of pairs whose *chosen* answer is now
-less likely than under the reference. At the end `displacement.json` says where the mass went.
+less likely than under the reference. At the end `displacement.json` says where the mass went, and a warning is given where
+most chosen answers have fallen, by more than chance.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ import json
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -38,17 +40,18 @@ from torch import Tensor
 from posttrain.agents.loop import ModelAgent
 from posttrain.batching import TokenSequence, rollout_sequences
 from posttrain.data.loaded import split
-from posttrain.data.pairs import load_pairs
+from posttrain.data.pairs import load_labelled, load_pairs
 from posttrain.engine.local import LocalEngine
+from posttrain.evals.records import plain
 from posttrain.losses import preference
 from posttrain.policy.hf import Policy
 from posttrain.policy.optim import AdamWConfig
 from posttrain.runs.folder import write_atomically
 from posttrain.statistics import mean_over_problems, rate_over_problems
-from posttrain.training.displacement import fork_distributions, mass_moved
+from posttrain.training.displacement import Displacement, displacement
 from posttrain.training.job import Job
 from posttrain.training.loop import StepResult, Trained
-from posttrain.training.pairs import AnswerLogprobs, PairTokens, answer_sums, answers_step, flat_sequences
+from posttrain.training.pairs import AnswerLogprobs, LabelledTokens, PairTokens, answer_sums, answers_step, flat_labels, flat_sequences
 from posttrain.training.reference import Reference
 from posttrain.training.rounds import Round, attempt, require_scores, rollout_rows, summary
 from posttrain.training.scored import scored_task
@@ -58,8 +61,8 @@ from posttrain.training.texts import WhenTooLong, fit
 from posttrain.types import Sampling, UserError
 
 WITHOUT_REFERENCE = ("orpo", "simpo")
-WATCHED_PAIRS = 32
-"""How many pairs tell where the mass went."""
+WATCHED = 32
+"""How many pairs, or labelled answers, tell where the mass went."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,11 @@ class Config(Settings):
     """Learn from preferences: pairs from a file, or of the policy's own samples judged by a reward."""
 
     data: str = ""
-    """A file of pairs, .jsonl or .jsonl.gz: prompt, chosen, rejected."""
+    """A file, .jsonl or .jsonl.gz, of pairs (prompt, chosen, rejected); with kto also of single answers (prompt, completion, label)."""
     task: str = ""
     """Online: the task whose problems are answered, in place of --data."""
     reward: str = ""
-    """Online: what judges, in place of the task's own score: model:FOLDER, judge:MODEL, length:WORDS or format:REGEX."""
+    """Online: what judges, in place of the task's own score: model:FOLDER, process:FOLDER, judge:MODEL, length:WORDS or format:REGEX."""
     out: Path = Path("runs/dpo")
     """The run's folder; the same command again goes on where it stopped."""
     reference: str = ""
@@ -90,7 +93,7 @@ class Config(Settings):
     bad_weight: float = 1.0
     """With kto: weight of bad answers."""
     pairs_per_step: int = 16
-    """Pairs learned from at each optimizer step; online, problems attempted."""
+    """Pairs learned from at each optimizer step (of a file with kto: twice as many single answers); online, problems attempted."""
     group_size: int = 2
     """Online: answers to each problem, of which the best and the worst make the pair."""
     max_tokens: int = 64
@@ -122,6 +125,11 @@ class Config(Settings):
             raise UserError("--group-size must be at least 2: a pair needs two answers")
         if not self.temperature > 0:
             raise UserError("--temperature must be above 0: a pair needs answers that differ")
+        self._only_if(self.loss in ("dpo", "robust"), "--loss dpo or robust", "label_smoothing")
+        self._only_if(self.loss == "simpo", "--loss simpo", "gamma")
+        self._only_if(self.loss == "kto", "--loss kto", "good_weight", "bad_weight")
+        self._only_if(self.needs_reference, f"a loss that has a reference, and {self.loss} has none", "reference")
+        self._only_if(self.is_online, "--task, in place of --data", "group_size", "max_tokens", "temperature")
 
     @property
     def is_online(self) -> bool:
@@ -134,33 +142,27 @@ class Config(Settings):
 
 def cdpo(config: Config = Config()) -> Config:
     """Conservative DPO: labels taken to be wrong one time in ten."""
-    return _with(config, loss="dpo", label_smoothing=0.1)
+    return replace(config, loss="dpo", label_smoothing=0.1)
 
 
 def ipo(config: Config = Config()) -> Config:
     """IPO, with beta as its tau."""
-    return _with(config, loss="ipo", beta=0.1)
+    return replace(config, loss="ipo", beta=0.1)
 
 
 def kto(config: Config = Config()) -> Config:
-    """KTO; a pair is one good and one bad answer."""
-    return _with(config, loss="kto", beta=0.1)
+    """KTO: single answers labelled good or bad; a pair is one of each."""
+    return replace(config, loss="kto", beta=0.1)
 
 
 def orpo(config: Config = Config()) -> Config:
     """ORPO, with the weight of its paper."""
-    return _with(config, loss="orpo", beta=0.1)
+    return replace(config, loss="orpo", beta=0.1)
 
 
 def simpo(config: Config = Config()) -> Config:
     """SimPO, with the scale and margin of its paper's instruct setting."""
-    return _with(config, loss="simpo", beta=2.5, gamma=1.4)
-
-
-def _with(config: Config, **changes: object) -> Config:
-    from dataclasses import replace
-
-    return replace(config, **changes)
+    return replace(config, loss="simpo", beta=2.5, gamma=1.4)
 
 
 PRESETS = {"cdpo": cdpo, "ipo": ipo, "kto": kto, "orpo": orpo, "simpo": simpo}
@@ -196,9 +198,17 @@ def implicit_rewards(policy_sums: Tensor, ref_sums: Tensor, lengths: Tensor, con
     return preference.implicit_reward(policy_sums, ref_sums, config.beta)
 
 
-def reference_point(policy: Policy, reference: Reference, sequences: Sequence[TokenSequence]) -> float:
-    """KTO's z0: the mean log-ratio, in nats, of answers that were given to another prompt of the step; at least 0."""
-    shifted = [TokenSequence(s.prompt, t.tokens, t.predicted) for s, t in zip(sequences, [*sequences[2:], *sequences[:2]], strict=True)]
+def reference_point(policy: Policy, reference: Reference, sequences: Sequence[TokenSequence], by: int = 2) -> float:
+    """KTO's z0: the mean log-ratio, in nats, of answers that were given to another prompt of the step; at least 0.
+
+    Every prompt gets the answer `by` places further on (2 for pairs, whose answers stand side by side); not where that is an
+    answer to the same prompt, or longer than the context holds. 0 where no prompt is left.
+    """
+    others = zip(sequences, [*sequences[by:], *sequences[:by]], strict=True)
+    shifted = [TokenSequence(s.prompt, t.tokens, t.predicted) for s, t in others if s.prompt != t.prompt]
+    shifted = [s for s in shifted if len(s.prompt) + len(s.tokens) <= policy.max_context]
+    if not shifted:
+        return 0.0
     ours = answer_sums(policy.score(shifted)[0], shifted)
     theirs = answer_sums(torch.cat(reference.logprobs(shifted)), shifted)
     return max(0.0, (ours - theirs).mean().item())
@@ -207,28 +217,31 @@ def reference_point(policy: Policy, reference: Reference, sequences: Sequence[To
 # --------------------------------------------------------------------------------------------------------------- the step
 
 
+Examples = Sequence[PairTokens] | Sequence[LabelledTokens]
+
+
 @dataclass
 class Learner:
     """Everything a step needs."""
 
     trained: Trained
     reference: Reference | None
-    take: Callable[[], Awaitable[tuple[list[PairTokens], Round | None]]]
-    """The next pairs, and the round that they were made of, if they were."""
-    heldout: list[PairTokens]
+    take: Callable[[], Awaitable[tuple[Examples, Round | None]]]
+    """The next examples, and the round that they were made of, if they were."""
+    heldout: Examples
     config: Config
 
 
 async def step(learner: Learner, number: int) -> StepResult:
-    """Take pairs, read them with the reference, descend."""
+    """Take pairs (or labelled answers), read them with the reference, descend."""
     config, started = learner.config, time.perf_counter()
     metrics = {name.replace("heldout", "heldout_before"): x for name, x in heldout_metrics(learner).items()} if number == 1 else {}
-    pairs, round = await learner.take()
+    examples, round = await learner.take()
     taken_s = time.perf_counter() - started
     if round is not None:
-        metrics |= summary(round) | {"pairs/n": len(pairs), "pairs/without_signal_frac": 1 - len(pairs) / len(round.problems_P)}
-    if pairs:
-        metrics |= descend(learner, pairs)
+        metrics |= summary(round) | {"pairs/n": len(examples), "pairs/without_signal_frac": 1 - len(examples) / len(round.problems_P)}
+    if examples:
+        metrics |= descend(learner, examples)
     seconds = time.perf_counter() - started
     if number == config.steps or (config.measure_every and number % config.measure_every == 0):
         metrics |= heldout_metrics(learner)
@@ -237,26 +250,53 @@ async def step(learner: Learner, number: int) -> StepResult:
     return StepResult(metrics, timings, rows, _note(metrics))
 
 
-def descend(learner: Learner, pairs: Sequence[PairTokens]) -> dict[str, float]:
-    """One optimizer step on these pairs, and what it saw: all of it as it was before the step."""
+def descend(learner: Learner, examples: Examples) -> dict[str, float]:
+    """One optimizer step on these examples, and what it saw: all of it as it was before the step."""
     config, policy = learner.config, learner.trained.policy
-    sequences = flat_sequences(pairs)
-    lengths = torch.tensor([s.n_predicted for s in sequences])
-    ref_sums = answer_sums(torch.cat(learner.reference.logprobs(sequences)), sequences) if learner.reference else torch.zeros(len(sequences))
+    sequences, ref_sums = flat_sequences(examples), _reference_sums(learner, examples)
     extra: dict[str, float] = {}
     if config.loss == "kto":
-        extra["kto/reference_point_nats"] = z0 = reference_point(policy, learner.reference, sequences)
-        loss = partial(_kto_loss, z0=z0, config=config)
+        z0 = reference_point(policy, learner.reference, sequences, by=len(examples[0].sequences))
+        extra["kto/reference_point_nats"] = z0
+        loss = partial(_kto_loss, is_good=flat_labels(examples), z0=z0, config=config)
     else:
         loss = lambda answers, which: pair_loss(answers, config)  # noqa: E731
     together = 1 if config.loss == "kto" else 2
     sums, metrics = answers_step(policy, learner.trained.optimizer, sequences, ref_sums, loss, config.tokens_per_batch, together)
     metrics["policy/skipped_updates"] = learner.trained.optimizer.n_skipped
-    return metrics | extra | pair_metrics("pairs", sums, ref_sums, lengths, config)
+    return metrics | extra | example_metrics("pairs", examples, sums, ref_sums, config)
 
 
-def _kto_loss(answers: AnswerLogprobs, which: Tensor, z0: float, config: Config) -> Tensor:
-    return preference.kto(answers.log_ratios, which % 2 == 0, z0, config.beta, config.good_weight, config.bad_weight)
+def _kto_loss(answers: AnswerLogprobs, which: Tensor, is_good: Tensor, z0: float, config: Config) -> Tensor:
+    return preference.kto(answers.log_ratios, is_good[which], z0, config.beta, config.good_weight, config.bad_weight)
+
+
+def _reference_sums(learner: Learner, examples: Examples) -> Tensor:
+    """The reference's log-prob of each answer, in nats; 0 where the loss has no reference."""
+    sequences = flat_sequences(examples)
+    return answer_sums(torch.cat(learner.reference.logprobs(sequences)), sequences) if learner.reference else torch.zeros(len(sequences))
+
+
+def example_metrics(family: str, examples: Examples, sums: Tensor, ref_sums: Tensor, config: Config) -> dict[str, float]:
+    """`pair_metrics` of pairs, `label_metrics` of single answers."""
+    if isinstance(examples[0], LabelledTokens):
+        return label_metrics(family, sums, ref_sums, flat_labels(examples), config)
+    return pair_metrics(family, sums, ref_sums, torch.tensor([s.n_predicted for s in flat_sequences(examples)]), config)
+
+
+def label_metrics(family: str, sums: Tensor, ref_sums: Tensor, is_good: Tensor, config: Config) -> dict[str, float]:
+    """Accuracy is the share of answers whose likelihood has moved the way of their label (½ where it has not moved), the margin
+    the difference of the mean implicit rewards of good and of bad answers; nan without both."""
+    changes = sums - ref_sums
+    towards = torch.where(is_good, changes, -changes).tolist()
+    accuracy = rate_over_problems([float(x > 0) if x else 0.5 for x in towards])
+    good, bad = changes[is_good], changes[~is_good]
+    return {
+        f"{family}/accuracy": accuracy.value, f"{family}/accuracy_low": accuracy.low, f"{family}/accuracy_high": accuracy.high,
+        f"{family}/n": len(towards), f"{family}/margin": config.beta * (good.mean() - bad.mean()).item(),
+        f"{family}/chosen_change_nats": good.mean().item(), f"{family}/rejected_change_nats": bad.mean().item(),
+        f"{family}/displaced_frac": (good < 0).float().mean().item(),
+    }  # fmt: skip
 
 
 def pair_metrics(family: str, sums: Tensor, ref_sums: Tensor, lengths: Tensor, config: Config) -> dict[str, float]:
@@ -278,14 +318,12 @@ def pair_metrics(family: str, sums: Tensor, ref_sums: Tensor, lengths: Tensor, c
 
 
 def heldout_metrics(learner: Learner) -> dict[str, float]:
-    """`pair_metrics` of the pairs held out; nothing where there are none."""
+    """`example_metrics` of what is held out; nothing where nothing is."""
     if not learner.heldout:
         return {}
     sequences = flat_sequences(learner.heldout)
-    lengths = torch.tensor([s.n_predicted for s in sequences])
     sums = answer_sums(learner.trained.policy.score(sequences)[0], sequences)
-    ref_sums = answer_sums(torch.cat(learner.reference.logprobs(sequences)), sequences) if learner.reference else torch.zeros(len(sequences))
-    return pair_metrics("heldout", sums, ref_sums, lengths, learner.config)
+    return example_metrics("heldout", learner.heldout, sums, _reference_sums(learner, learner.heldout), learner.config)
 
 
 def _note(metrics: dict[str, float]) -> str:
@@ -315,12 +353,12 @@ async def train(config: Config) -> Path:
     if config.is_online:
         learner = Learner(trained, reference, await _own_samples(config, trained), [], config)
     else:
-        learned, heldout = _pairs(config, policy, job)
+        learned, heldout = _examples(config, policy, job)
         learner = Learner(trained, reference, _from_file(config, trained, learned), heldout, config)
-    watched = [] if config.is_online else (learner.heldout or learned)[:WATCHED_PAIRS]
+    watched = [] if config.is_online else (heldout or learned)[:WATCHED]
     checkpoint = await job.run_steps(trained, lambda number: step(learner, number))
     if reference is not None and watched:
-        _say_where_the_mass_went(learner, watched, config.out)
+        _say_where_the_mass_went(displacement(policy, reference, watched), config.out)
     return checkpoint
 
 
@@ -338,19 +376,25 @@ def _reference(config: Config, policy: Policy, job: Job) -> Reference:
     return reference
 
 
-def _pairs(config: Config, policy: Policy, job: Job) -> tuple[list[PairTokens], list[PairTokens]]:
-    """The file's pairs as tokens: those to learn from, and those held out."""
-    loaded = load_pairs(config.data, config.when_bad)
-    data = fit(loaded.items, partial(PairTokens.of, policy.renderer), lambda pair: pair.sequences, policy.max_context, config.when_too_long)
+def _examples(config: Config, policy: Policy, job: Job) -> tuple[Examples, Examples]:
+    """The file's pairs as tokens, or with KTO its single answers: those to learn from, and those held out."""
+    is_kto = config.loss == "kto"
+    loaded = (load_labelled if is_kto else load_pairs)(config.data, config.when_bad)
+    make = partial(LabelledTokens.of if is_kto else PairTokens.of, policy.renderer)
+    data = fit(loaded.items, make, lambda example: example.sequences, policy.max_context, config.when_too_long, when_bad=config.when_bad)
     learned, heldout = split(list(zip(data.items, data.made, strict=True)), config.heldout_frac, lambda both: both[0].prompt)
-    job.describe(pairs=len(learned), held_out=len(heldout), left_out=loaded.dropped | data.dropped)
+    job.describe(**{"answers" if is_kto else "pairs": len(learned)}, held_out=len(heldout), left_out=loaded.dropped | data.dropped)
+    if is_kto and len(labels := {item.is_good for item, _ in learned}) == 1:
+        raise UserError(f"all {len(learned)} answers to learn from are labelled {str(labels.pop()).lower()}: KTO needs good and bad ones")
     return [made for _, made in learned], [made for _, made in heldout]
 
 
-def _from_file(config: Config, trained: Trained, pairs: Sequence[PairTokens]):
-    async def take() -> tuple[list[PairTokens], None]:
-        stream = Stream(pairs, config.seed, trained.position)
-        taken, _ = stream.take(config.pairs_per_step)
+def _from_file(config: Config, trained: Trained, examples: Examples):
+    n = config.pairs_per_step * (2 if config.loss == "kto" else 1)
+
+    async def take() -> tuple[Examples, None]:
+        stream = Stream(examples, config.seed, trained.position)
+        taken, _ = stream.take(n)
         trained.position = stream.position
         return taken, None
 
@@ -391,27 +435,8 @@ def _one_sequence(rollout) -> TokenSequence:
     return TokenSequence(sequence.prompt, sequence.tokens, sequence.predicted)  # at temperature 1: the policy that is kept
 
 
-def _say_where_the_mass_went(learner: Learner, watched: Sequence[PairTokens], out: Path) -> None:
+def _say_where_the_mass_went(found: Displacement, out: Path) -> None:
     """Write `displacement.json`; say it aloud where most chosen answers have become less likely."""
-    sequences = flat_sequences(watched)
-    policy, reference = learner.trained.policy, learner.reference
-    changes = answer_sums(policy.score(sequences)[0] - torch.cat(reference.logprobs(sequences)), sequences)
-    if reference.shares_weights:
-        with policy.as_reference():
-            before = fork_distributions(policy, watched)
-    else:
-        before = fork_distributions(reference.policy, watched)
-    moved = mass_moved(policy, before, watched) if before else None
-    displaced = (changes[0::2] < 0).float().mean().item()
-    account = {
-        "n_pairs": len(watched), "displaced_frac": displaced,
-        "chosen_change_nats": asdict(mean_over_problems(changes[0::2].tolist(), "nats")),
-        "rejected_change_nats": asdict(mean_over_problems(changes[1::2].tolist(), "nats")),
-        "at_the_fork": asdict(moved) if moved else None,
-    }  # fmt: skip
-    write_atomically(out / "displacement.json", json.dumps(account, indent=1))
-    if displaced > 0.5:
-        print(
-            f"dpo: warning: {displaced:.0%} of the chosen answers became less likely than before training (likelihood displacement): {moved}",
-            file=sys.stderr,
-        )
+    write_atomically(out / "displacement.json", json.dumps(plain(asdict(found)), indent=1))
+    if found.is_likely:
+        print(f"dpo: warning: {found}", file=sys.stderr)

@@ -46,12 +46,11 @@ from posttrain.losses.ratio import importance_ratio, sequence_ratio
 from posttrain.losses.reduction import Reduction, token_weights
 from posttrain.policy.hf import Policy
 from posttrain.policy.optim import Optimizer
-from posttrain.tasks import check_gold
-from posttrain.tasks import load as load_task
 from posttrain.training.job import Job
 from posttrain.training.loop import StepResult, Trained
 from posttrain.training.reference import Reference
-from posttrain.training.rounds import Round, attempt, rollout_rows, summary
+from posttrain.training.rounds import Round, attempt, require_scores, rollout_rows, summary
+from posttrain.training.scored import scored_task
 from posttrain.training.settings import Settings
 from posttrain.training.stream import Stream
 from posttrain.training.watch import Watch, over_updates
@@ -63,7 +62,11 @@ class Config(Settings):
     """Train a model by reinforcement learning on groups of attempts."""
 
     task: str = "arithmetic"
-    """What to learn: NAME[:key=value,…], for example arithmetic:levels=2, rg:chain_sum, gsm8k:path=FILE."""
+    """What to learn: NAME[:key=value,…], for example arithmetic:levels=2, rg:chain_sum, gsm8k:path=FILE, or a .jsonl file of prompts."""
+    reward: str = ""
+    """What judges, in place of the task's own score: model:FOLDER, process:FOLDER, judge:MODEL, length:WORDS or format:REGEX."""
+    gold: str = ""
+    """A reward that is watched beside it and never learned from; empty watches the task's own score, if it has one."""
     out: Path = Path("runs/grpo")
     """The run's folder; the same command again goes on where it stopped."""
     steps: int = 60
@@ -106,6 +109,8 @@ class Config(Settings):
     """Attempt up to so many further rounds of problems to replace groups without signal (dynamic sampling); these then do
     not count in the normaliser, and the problems learned from are no longer those of the task in their proportion."""
 
+    MAY_BE_INFINITE = ("clip_low", "clip_high")
+
     def __post_init__(self) -> None:
         if self.group_size < 2:
             raise UserError("--group-size must be at least 2: an attempt is compared with its siblings")
@@ -118,6 +123,8 @@ class Config(Settings):
             raise UserError("--updates cannot exceed --problems-per-step: each update needs a problem")
         if self.advantage == "max_rl" and self.kl_coef and self.kl_in == "reward":
             raise UserError("--advantage max_rl divides by the mean reward, which a KL in the reward can turn negative: use --kl-in loss_k2")
+        if self.reward.startswith("model:") and (self.advantage == "max_rl" or self.truncated == "wrong"):
+            raise UserError("--advantage max_rl and --truncated wrong need rewards of which 0 is the least, which a reward model's are not")
 
 
 # ------------------------------------------------------------------------------------------------------------- presets
@@ -298,10 +305,12 @@ class Learner:
     config: Config
 
 
-async def step(learner: Learner) -> StepResult:
-    """Attempt, score, centre, descend."""
+async def step(learner: Learner, is_first: bool = False) -> StepResult:
+    """Attempt, score, centre, descend. A round in which nothing could be scored teaches nothing; the first raises UserError."""
     config, trained, started = learner.config, learner.trained, time.perf_counter()
     everything, rows = await _attempts(learner)
+    if is_first:
+        require_scores(everything)
     sampled_s = time.perf_counter() - started
 
     chosen = everything.only(rows)
@@ -376,18 +385,14 @@ def _note(metrics: dict[str, float], timings: dict[str, float]) -> str:
 async def train(config: Config) -> Path:
     """Run, or take up, a whole training; returns the last checkpoint.
 
-    Raises UserError for a folder of another run, an unknown model or task, a task without problems or with a gold answer
-    that its own judge refuses.
+    Raises UserError for a folder of another run, an unknown model, task or reward, a task without problems or with a gold
+    answer that its own judge refuses, and where nothing in the first step could be scored.
     """
-    task = load_task(config.task)
-    problems = task.problems("train")
-    if not problems:
-        raise UserError(f"the task '{config.task}' has no problems to train on")
-    await check_gold(task, problems[:16])
+    task = await scored_task(config.task, config.reward, config.dtype, gold=config.gold)
     job = Job.open(config, "grpo")
     trained = job.trained(job.load_policy())
     policy = trained.policy
     reference = Reference.of(policy, config.model, config.dtype, bool(config.lora_rank)) if config.kl_coef else None
     agent = ModelAgent(LocalEngine(policy), policy.renderer, Sampling(config.temperature, config.max_tokens))
-    learner = Learner(trained, agent, task, problems, reference, config)
-    return await job.run_steps(trained, lambda _: step(learner))
+    learner = Learner(trained, agent, task, task.problems("train"), reference, config)
+    return await job.run_steps(trained, lambda number: step(learner, is_first=number == 1))

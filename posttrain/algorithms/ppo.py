@@ -61,7 +61,7 @@ class Config(Settings):
     task: str = "arithmetic"
     """What to answer: NAME[:key=value,…], or a .jsonl file of prompts."""
     reward: str = ""
-    """What judges, in place of the task's own score: model:FOLDER, judge:MODEL, length:WORDS or format:REGEX."""
+    """What judges, in place of the task's own score: model:FOLDER, process:FOLDER, judge:MODEL, length:WORDS or format:REGEX."""
     gold: str = ""
     """A reward that is watched beside it and never learned from; empty watches the task's own score, if it has one."""
     out: Path = Path("runs/ppo")
@@ -115,6 +115,8 @@ class Config(Settings):
     """The critic's own."""
     optim: AdamWConfig = field(default_factory=lambda: AdamWConfig(learning_rate=5e-6, eps=1e-5))
 
+    MAY_BE_INFINITE = ("clip", "value_clip")
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._at_least(1, "problems_per_step", "group_size", "max_tokens", "epochs", "updates", "kl_horizon")
@@ -129,6 +131,9 @@ class Config(Settings):
             raise UserError("--updates cannot exceed the answers of a step: each update needs one")
         if self.critic_model and self.critic == "shared":
             raise UserError("--critic-model is for --critic own: a shared critic is a head on the policy")
+        self._only_if(self.truncated == "penalty", "--truncated penalty", "missing_end_score")
+        self._only_if(self.critic == "shared", "--critic shared", "value_coef")
+        self._only_if(self.kl_target > 0, "--kl-target", "kl_horizon")
 
 
 # ----------------------------------------------------------------------------------------------------- what a round teaches

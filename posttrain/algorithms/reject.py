@@ -8,8 +8,8 @@
 Each round attempts problems, scores, weighs and takes maximum-likelihood steps. Rewards of 0 and 1 and `threshold` make
 the gradient that of REINFORCE without a baseline, to the factor of the success rate; weights exp(r / beta) on enough
 samples of the reference give the optimum of RL with a KL of weight beta, reference · exp(r / beta) / Z, and m rounds of
-them the one of beta / m. From N samples no more than about log N nats of KL can be reached: that is how far "RLHF is
-weighted SFT" holds (experiments, and tests/losses/test_preference_fixed_points.py).
+them the one of beta / m. From N samples no more than log N nats of KL can be reached: that is how far "RLHF is weighted
+SFT" holds (tests/exact/optima.py; docs/CORRECTNESS.md).
 
 Deviations: problems whose attempts are all kept alike still count, with weight, in `weighted` and `threshold`; a tie for the
 best takes the first; ranks are within a problem, as in RAFT's second form, not over the batch.
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +33,7 @@ from posttrain.policy.optim import AdamWConfig
 from posttrain.training.job import Job
 from posttrain.training.likelihood import likelihood_step
 from posttrain.training.loop import StepResult, Trained
+from posttrain.training.reference import Reference
 from posttrain.training.rounds import Round, attempt, require_scores, rollout_rows, summary
 from posttrain.training.scored import scored_task
 from posttrain.training.settings import Settings
@@ -47,7 +48,7 @@ class Config(Settings):
     task: str = "arithmetic"
     """What to attempt: NAME[:key=value,…], or a .jsonl file of prompts."""
     reward: str = ""
-    """What judges, in place of the task's own score: model:FOLDER, judge:MODEL, length:WORDS or format:REGEX."""
+    """What judges, in place of the task's own score: model:FOLDER, process:FOLDER, judge:MODEL, length:WORDS or format:REGEX."""
     gold: str = ""
     """A reward that is watched beside it and never learned from; empty watches the task's own score, if it has one."""
     out: Path = Path("runs/reject")
@@ -74,6 +75,8 @@ class Config(Settings):
     """Times that a round's kept attempts are learned from."""
     reduction: Literal["token", "sequence"] = "token"
     """Every kept token counts the same, or every kept attempt."""
+    watch_kl: bool = False
+    """Also measure the KL to the model that the run began with (a forward of a frozen copy); nothing holds it down here."""
     optim: AdamWConfig = field(default_factory=lambda: AdamWConfig(learning_rate=1e-5))
 
     def __post_init__(self) -> None:
@@ -85,27 +88,23 @@ class Config(Settings):
             raise UserError("--beta must be above 0")
         if self.keep == "best" and self.group_size < 2:
             raise UserError("--group-size must be at least 2: the best is chosen among siblings")
+        self._only_if(self.keep == "threshold", "--keep threshold", "threshold")
+        self._only_if(self.keep == "weighted", "--keep weighted", "beta")
 
 
 def raft(config: Config = Config()) -> Config:
     """RAFT (2304.06767): the best of each group."""
-    return _changed(config, keep="best")
+    return replace(config, keep="best")
 
 
 def rwr(config: Config = Config()) -> Config:
     """Reward-weighted regression (Peters and Schaal 2007): every attempt, weighed by exp(score / beta)."""
-    return _changed(config, keep="weighted")
+    return replace(config, keep="weighted")
 
 
 def expert_iteration(config: Config = Config()) -> Config:
     """Expert iteration (STaR, 2203.14465; ReST-EM, 2312.06585): all right attempts; always going on from the present policy."""
-    return _changed(config, keep="threshold", threshold=1.0)
-
-
-def _changed(config: Config, **changes: object) -> Config:
-    from dataclasses import replace
-
-    return replace(config, **changes)
+    return replace(config, keep="threshold", threshold=1.0)
 
 
 PRESETS = {"raft": raft, "rwr": rwr, "expert_iteration": expert_iteration}
@@ -134,6 +133,8 @@ class Learner:
     task: Task
     problems: Sequence[Problem]
     config: Config
+    reference: Reference | None = None
+    """The model that the run began with, where the KL to it is watched."""
 
 
 async def step(learner: Learner) -> StepResult:
@@ -144,13 +145,14 @@ async def step(learner: Learner) -> StepResult:
     require_scores(round)
     trained.position = stream.position
     sampled_s = time.perf_counter() - started
+    watched = {"policy/kl_ref_nats": learner.reference.gaps(round.rollouts).mean().item()} if learner.reference else {}
     weights_PG = weights(round.values_PG, round.truncated_PG, config)
     sequences, counted = kept(round, weights_PG)
     seen: dict[str, float] = {}
     for _ in range(config.epochs):
         seen = likelihood_step(trained.policy, trained.optimizer, sequences, config.tokens_per_batch, config.reduction, counted)
     total_s = time.perf_counter() - started
-    metrics = summary(round) | seen | {
+    metrics = summary(round) | seen | watched | {
         "kept/frac": (weights_PG > 0).double().mean().item(), "kept/problems_frac": (weights_PG > 0).any(1).double().mean().item(),
         "kept/effective_frac": effective_share(weights_PG), "kept/reward": kept_reward(round.values_PG, weights_PG),
         "policy/skipped_updates": trained.optimizer.n_skipped,
@@ -189,5 +191,6 @@ async def train(config: Config) -> Path:
     trained = job.trained(job.load_policy())
     policy = trained.policy
     agent = ModelAgent(LocalEngine(policy), policy.renderer, Sampling(config.temperature, config.max_tokens))
-    learner = Learner(trained, agent, task, task.problems("train"), config)
+    reference = Reference.of(policy, config.model, config.dtype, bool(config.lora_rank)) if config.watch_kl else None
+    learner = Learner(trained, agent, task, task.problems("train"), config, reference)
     return await job.run_steps(trained, lambda _: step(learner))

@@ -6,7 +6,8 @@ the head at its last token, the end of the assistant's turn.
 
 *Process* (`--data` of rows with `prompt`, `completions` (the steps) and `labels`): a logit at the last token of every step,
 binary cross-entropy, as in Uesato et al. (2211.14275) and Lightman et al. (2305.20050; theirs is a language model's token,
-ours a scalar head). Steps are joined by `--step-separator`.
+ours a scalar head). Steps are joined by `--step-separator`, which the model keeps: as a reward (`process:FOLDER`) it cuts
+answers there.
 
 Measured on pairs held out: accuracy with its interval, and whether σ(Δ) is calibrated: of the pairs that it calls 80% sure,
 are 80% ranked right? The expected calibration error comes with what chance alone would give at this n.
@@ -29,6 +30,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from posttrain.batching import TokenSequence, pack
+from posttrain.calibration import ece, ece_floor
 from posttrain.data.loaded import split
 from posttrain.data.pairs import load_pairs
 from posttrain.data.steps import Steps, load_steps
@@ -41,6 +43,7 @@ from posttrain.training.job import Job
 from posttrain.training.likelihood import prompt_tokens
 from posttrain.training.loop import StepResult, Trained
 from posttrain.training.pairs import PairTokens
+from posttrain.training.process import steps_sequence
 from posttrain.training.rewards import last_token
 from posttrain.training.settings import Settings
 from posttrain.training.stream import Stream
@@ -82,6 +85,8 @@ class Config(Settings):
         self._at_least(0, "centering", "heldout_frac", "measure_every")
         if self.heldout_frac >= 1:
             raise UserError("--heldout-frac must be below 1: something must be left to learn from")
+        self._only_if(self.kind == "outcome", "--kind outcome", "centering", "use_margins")
+        self._only_if(self.kind == "process", "--kind process", "step_separator")
 
 
 @dataclass(frozen=True)
@@ -100,15 +105,8 @@ class Read:
 
     @classmethod
     def steps(cls, renderer: Renderer, separator: str, row: Steps) -> Read:
-        """The answer step by step; a step's place is the last token that its own text adds."""
-        prompt = renderer.prompt(row.prompt)
-        tokens: list[int] = []
-        marks: list[bool] = []
-        for i, text in enumerate(row.steps):
-            added = renderer.encode(text + (separator if i + 1 < len(row.steps) else ""))
-            tokens += added
-            marks += [False] * (len(added) - 1) + [True]
-        return cls((TokenSequence(prompt, tuple(tokens), tuple(marks)),), labels=row.labels)
+        """The answer step by step, read at the end of each."""
+        return cls((steps_sequence(renderer, row.prompt, row.steps, separator),), labels=row.labels)
 
 
 # --------------------------------------------------------------------------------------------------------------- the step
@@ -189,8 +187,8 @@ def heldout_metrics(learner: Learner) -> dict[str, float]:
     right = _right(values, rows, config)
     if config.kind == "outcome":
         per_row, gaps = right, values[0::2] - values[1::2]
-        outcomes, confidences = right, gaps.abs().sigmoid().tolist()
-        extra = {"heldout/margin": mean_over_problems(gaps.tolist()).value}
+        outcomes, confidences, margin = right, gaps.abs().sigmoid().tolist(), mean_over_problems(gaps.tolist())
+        extra = {"heldout/margin": margin.value, "heldout/margin_low": margin.low, "heldout/margin_high": margin.high}
     else:
         sizes = [len(row.labels) for row in rows]
         per_row = [part.mean().item() for part in torch.tensor(right).split(sizes)]
@@ -203,8 +201,6 @@ def heldout_metrics(learner: Learner) -> dict[str, float]:
 
 def calibration_metrics(confidences: Sequence[float], outcomes: Sequence[float]) -> dict[str, float]:
     """How far stated confidence is from the share that is right, beside what a perfectly calibrated model would show at this n."""
-    from posttrain.calibration import ece, ece_floor
-
     return {"heldout/ece": ece(confidences, outcomes), "heldout/ece_by_chance": ece_floor(confidences)}
 
 
@@ -221,11 +217,12 @@ async def train(config: Config) -> Path:
         raise UserError("a reward model needs preferences: --data FILE.jsonl (posttrain prefer makes some)")
     job = Job.open(config, "reward-model", [config.data])
     model = job.load_scalar()
+    model.step_separator = config.step_separator if config.kind == "process" else None
     if config.kind == "outcome":
         loaded, make = load_pairs(config.data, config.when_bad), partial(Read.pair, model.renderer)
     else:
         loaded, make = load_steps(config.data, config.when_bad), partial(Read.steps, model.renderer, config.step_separator)
-    data = fit(loaded.items, make, lambda read: read.sequences, model.max_context, config.when_too_long)
+    data = fit(loaded.items, make, lambda read: read.sequences, model.max_context, config.when_too_long, when_bad=config.when_bad)
     learned, heldout = split(list(zip(data.items, data.made, strict=True)), config.heldout_frac, lambda both: both[0].prompt)
     job.describe(rows=len(learned), held_out=len(heldout), left_out=loaded.dropped | data.dropped)
     learner = Learner(job.trained(model), [made for _, made in learned], [made for _, made in heldout], config)

@@ -9,6 +9,8 @@ Deviations from common practice, all on purpose:
 - The loss is averaged over all trained tokens of the optimizer step, not row by row (a mean of means weighs the tokens
   of short rows more); `--reduction sequence` lets every conversation count the same instead.
 - A conversation that does not fit the context is dropped and counted, or refused; never cut.
+- An empty thought that a chat template puts before an answer by itself is read and not learned: a model that thinks goes on
+  to think. To teach it not to, write the empty thought into the answers.
 - Constant learning rate after warm-up; order by seed, every conversation once in each pass.
 """
 
@@ -17,22 +19,22 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from posttrain.batching import TokenSequence
-from posttrain.data.conversations import Conversation, load_conversations
+from posttrain.data.conversations import load_conversations
 from posttrain.data.loaded import split
 from posttrain.policy.hf import Policy
 from posttrain.policy.optim import AdamWConfig
-from posttrain.renderer import Renderer
 from posttrain.statistics import mean_over_problems
 from posttrain.training.job import Job
 from posttrain.training.likelihood import likelihood_step
 from posttrain.training.loop import StepResult, Trained
 from posttrain.training.settings import Settings
 from posttrain.training.stream import Stream
-from posttrain.training.texts import WhenTooLong, fit, sequence
+from posttrain.training.texts import WhenTooLong, WhichTokens, fit, sequences
 from posttrain.types import Measurement, UserError
 
 
@@ -46,12 +48,12 @@ class Config(Settings):
     """The run's folder; the same command again goes on where it stopped."""
     conversations_per_step: int = 16
     """Conversations learned from at each optimizer step."""
-    trained: Literal["assistant", "all"] = "assistant"
+    trained: WhichTokens = "assistant"
     """Learn the assistant's tokens, or all."""
     reduction: Literal["token", "sequence"] = "token"
     """Every token of a step counts the same, or every conversation."""
     when_bad: Literal["error", "drop"] = "error"
-    """Refuse a file with an unusable conversation, or leave such out and count them."""
+    """Refuse a file with an unusable conversation (the chat template's refusal counts too), or leave such out and count them."""
     when_too_long: WhenTooLong = "drop"
     """Leave out and count conversations that do not fit the context, or refuse the file."""
     max_context: int = 0
@@ -125,11 +127,6 @@ def _note(metrics: dict[str, float], timings: dict[str, float]) -> str:
 # ---------------------------------------------------------------------------------------------------------------- the run
 
 
-def sequences(renderer: Renderer, conversation: Conversation, trained: Literal["assistant", "all"]) -> list[TokenSequence]:
-    """The conversation as training sequences: one, or one for each answer where the chat template rewrites what came before."""
-    return [sequence(part, trained) for part in renderer.documents(conversation.messages, conversation.tools)]
-
-
 async def train(config: Config) -> Path:
     """Run, or take up, a whole training; returns the last checkpoint.
 
@@ -142,7 +139,8 @@ async def train(config: Config) -> Path:
     job = Job.open(config, "sft", [config.data])
     policy = job.load_policy()
     context = min(config.max_context or policy.max_context, policy.max_context)
-    data = fit(loaded.items, lambda c: sequences(policy.renderer, c, config.trained), lambda made: made, context, config.when_too_long)
+    make = partial(sequences, policy.renderer, trained=config.trained)
+    data = fit(loaded.items, make, lambda made: made, context, config.when_too_long, when_bad=config.when_bad)
     learned, heldout = split(list(zip(data.items, data.made, strict=True)), config.heldout_frac, lambda pair: pair[0].messages)
     learner = Learner(job.trained(policy), [made for _, made in learned], [made for _, made in heldout], config)
     job.describe(conversations=len(learned), held_out=len(heldout), left_out=loaded.dropped | data.dropped)

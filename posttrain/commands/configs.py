@@ -29,7 +29,8 @@ def default_config(module: Any, preset: str | None, file: str | None) -> Any:
         config = _from_json(module.Config, Path(file))
     if preset is not None:
         if preset not in presets:
-            raise UserError(f"there is no preset '{preset}': choose one of {', '.join(presets) or 'none'}")
+            known = f"choose one of {', '.join(presets)}" if presets else "this algorithm has none, leave --preset out"
+            raise UserError(f"there is no preset '{preset}': {known}")
         config = presets[preset](config)
     return config
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from asyncio import gather
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from posttrain.commands.base import DONE, Dtype, progress
-from posttrain.types import UserError
+from posttrain.commands.base import Dtype, completeness, progress
+from posttrain.types import Problem, Rollout, Score, Task, UserError
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,9 @@ class Args:
     task: str = "arithmetic"
     """What to answer: NAME[:key=value,…], or a .jsonl file of prompts."""
     reward: str = ""
-    """What judges, in place of the task's own score: model:FOLDER, judge:MODEL, length:WORDS or format:REGEX."""
+    """What judges, in place of the task's own score: model:FOLDER, process:FOLDER, judge:MODEL, length:WORDS or format:REGEX."""
+    judge: str = ""
+    """A language model that is asked which of two answers is better, in both orders, in place of a --reward."""
     out: Path = Path("pairs.jsonl")
     """Where the pairs are written; a file that is there is not overwritten."""
     problems: int = 128
@@ -53,7 +56,6 @@ async def main(args: Args) -> int:
     from posttrain.agents.loop import ModelAgent
     from posttrain.data.pairs import pair_row
     from posttrain.engine.local import LocalEngine
-    from posttrain.evals.measure import judge
     from posttrain.policy.hf import load_policy
     from posttrain.runs.folder import write_atomically
     from posttrain.seeds import fold
@@ -62,32 +64,54 @@ async def main(args: Args) -> int:
     from posttrain.types import Sampling
 
     _check(args)
-    task = await scored_task(args.task, args.reward, args.dtype)
+    task = await scored_task(args.task, args.reward, args.dtype, judged=not args.judge)
     problems = task.problems("train")
     problems = problems[: args.problems] if args.problems else problems
+    scores_of = _scores_of(args, task)
     policy = load_policy(args.model, args.dtype)
     agent = ModelAgent(LocalEngine(policy), policy.renderer, Sampling(args.temperature, args.max_tokens))
     with progress("prefer", len(problems)) as bar:
 
-        async def attempt(problem):
+        async def attempt(problem: Problem) -> list[tuple[Rollout, Score]]:
             rollouts = await agent.attempt(problem, args.samples, fold(args.seed, "prefer"))
-            scores = await gather(*(judge(task, r, bounded=False) for r in rollouts))
+            scores = await scores_of(rollouts)
             bar.advance()
             return list(zip(rollouts, scores, strict=True))
 
         groups = await gather(*(attempt(problem) for problem in problems))
     made = pairs_of(groups, args.pairs, args.labels, args.noise, args.keep_truncated, args.seed)
     if not made.pairs:
-        raise UserError(f"no pair came of {len(problems)} problems ({made.account()}): draw more --samples, or take a reward that tells answers apart")
+        raise UserError(
+            f"no pair came of {len(problems)} problems ({made.account()}): draw more --samples, raise --max-tokens or say --keep-truncated,"
+            " or take a reward that tells answers apart"
+        )
     write_atomically(args.out, "".join(json.dumps(pair_row(pair), ensure_ascii=False) + "\n" for pair in made.pairs))
     found = {"out": str(args.out), "pairs": len(made.pairs), "problems": len(problems)} | made.counts
     print(json.dumps(found) if args.json else f"{len(made.pairs)} pairs of {len(problems)} problems written to {args.out} ({made.account()})")
-    return DONE
+    return completeness(made.counts["unscored"])
+
+
+def _scores_of(args: Args, task: Task) -> Callable[[Sequence[Rollout]], Awaitable[Sequence[Score]]]:
+    """What judges the answers to one problem: the task, answer by answer, or a language model that compares them."""
+    from posttrain.evals.measure import judge
+    from posttrain.policy.hf import load_policy
+    from posttrain.rewards.judge import Judge
+    from posttrain.training.rewards import option_reader
+
+    if args.judge:
+        return Judge(option_reader(load_policy(args.judge, args.dtype))).compare_all
+
+    async def each(rollouts: Sequence[Rollout]) -> Sequence[Score]:
+        return await gather(*(judge(task, rollout, bounded=False) for rollout in rollouts))
+
+    return each
 
 
 def _check(args: Args) -> None:
     if args.out.exists():
         raise UserError(f"'{args.out}' exists already: give another --out")
+    if args.judge and args.reward:
+        raise UserError("--judge compares answers and --reward scores each: give one of them")
     if args.samples < 2 or args.problems < 0 or args.max_tokens < 1:
         raise UserError("--samples must be at least 2, --max-tokens at least 1, --problems at least 0")
     if not args.temperature > 0 or not args.noise > 0:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from posttrain.commands.base import DONE, Dtype, make_folder, show
-from posttrain.types import UserError
+from posttrain.types import Message, UserError
+
+Method = Literal["ppo", "dpo", "raft"]
+MAY_CHANGE = ("out", "methods", "problems", "samples", "documents", "json")
+"""What the pipeline may be taken up with anew: which methods, and how they are measured. All else would make a later stage
+learn from an earlier one that was another."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +28,11 @@ class Args:
     task: str = ""
     """Prompts to optimise on, and their own judge as the gold reward; empty takes the prompts of --data."""
     gold: str = ""
-    """Another gold reward: model:FOLDER, judge:MODEL, length:WORDS or format:REGEX. It is measured, and never optimised."""
+    """Another gold reward: model:FOLDER, process:FOLDER, judge:MODEL, length:WORDS or format:REGEX. It is measured, and never optimised."""
     out: Path = Path("runs/rlhf")
     """The folder of all its runs; the same command again goes on where it stopped."""
-    methods: tuple[str, ...] = ("ppo", "dpo", "raft")
-    """Which of ppo, dpo and raft."""
+    methods: tuple[Method, ...] = ("ppo", "dpo", "raft")
+    """Which ways of optimising."""
     sft_data: str = ""
     """Conversations for the first step; empty takes the chosen answers of --data, and with made preferences leaves SFT out."""
     sft_steps: int = 30
@@ -55,9 +60,11 @@ class Args:
     made_pairs: int = 256
     """How many problems preferences are made on, where there are none."""
     problems: int = 48
-    """Test prompts to measure on."""
+    """Test prompts to measure on, and problems of a task that nobody trained on."""
     samples: int = 8
     """Answers to each of them."""
+    documents: int = 0
+    """Documents of a novella whose likelihood is measured, as part of the tax; 0 takes all."""
     seed: int = 0
     """Fixes everything."""
     dtype: Dtype = "auto"
@@ -68,70 +75,129 @@ class Args:
 
 async def main(args: Args) -> int:
     """Run every stage that has not been run, then measure."""
-    from posttrain.algorithms import dpo, ppo, reject, reward_model, sft
-    from posttrain.policy.optim import AdamWConfig
+    from posttrain.commands.rlhf_measuring import measured
 
     _check(args)
     make_folder(args.out)
-    rate = lambda factor=1.0: AdamWConfig(args.learning_rate * factor, warmup_steps=3)  # noqa: E731
-    common: dict[str, Any] = {"seed": args.seed, "dtype": args.dtype}
-    adapter = {"lora_rank": args.lora_rank}
-    pairs, start = args.data, args.model
-    if args.sft_steps and (args.sft_data or args.data):
-        conversations = args.sft_data or str(_chosen_as_conversations(args))
-        await sft.train(sft.Config(model=args.model, data=conversations, out=args.out / "sft", steps=args.sft_steps, optim=rate(), **common))
-        start = str(args.out / "sft")
-    if not pairs:
-        pairs = str(await _made_pairs(args, start))
-    prompts = args.task or str(_prompts(args))
-    await reward_model.train(reward_model.Config(model=start, data=pairs, out=args.out / "reward_model", steps=args.reward_steps, optim=rate(2), **common))
-    learned = {"task": prompts, "reward": f"model:{args.out / 'reward_model'}", "gold": args.gold, "max_tokens": args.max_tokens}
-    if "ppo" in args.methods:
-        await ppo.train(ppo.Config(
-            model=start, out=args.out / "ppo", steps=args.rl_steps, problems_per_step=args.answers_per_step // 2, group_size=2, kl_coef=args.kl_coef,
-            critic_model=str(args.out / "reward_model"), critic_learning_rate=2 * args.learning_rate, optim=rate(), **learned, **common, **adapter,
-        ))  # fmt: skip
-    if "dpo" in args.methods:
-        await dpo.train(dpo.Config(model=start, data=pairs, out=args.out / "dpo", steps=args.dpo_steps, beta=args.beta, optim=rate(), **common, **adapter))
-    if "raft" in args.methods:
-        await reject.train(reject.Config(
-            model=start, out=args.out / "raft", steps=args.rl_steps, problems_per_step=args.answers_per_step // args.group_size,
-            group_size=args.group_size, keep="best", keep_truncated=True, optim=rate(), **learned, **common, **adapter,
-        ))  # fmt: skip
-    found = await _measured(args, start, learned)
-    _write(args, found)
+    _claim(args)
+    start = await _sft(args)
+    pairs = args.data or str(await _made_pairs(args, start))
+    await _reward_model(args, start, pairs)
+    learned = {"task": args.task or str(_prompts(args)), "reward": f"model:{args.out / 'reward_model'}", "gold": args.gold}
+    for method in args.methods:
+        await {"ppo": _ppo, "dpo": _dpo, "raft": _raft}[method](args, start, pairs, learned)
+    _write(args, await measured(args, start, learned))
     return DONE
 
 
 def _check(args: Args) -> None:
     if not args.data and not args.task:
         raise UserError("rlhf needs preferences (--data FILE.jsonl) or prompts to make them on (--task NAME or FILE.jsonl, with --gold)")
-    unknown = set(args.methods) - {"ppo", "dpo", "raft"}
-    if unknown or not args.methods:
-        raise UserError(f"there is no method '{', '.join(sorted(unknown))}': choose among ppo, dpo and raft")
+    if not args.data and not args.gold and args.task.endswith((".jsonl", ".jsonl.gz")):
+        raise UserError("preferences on the prompts of a file need a judge: give --gold length:WORDS, judge:MODEL, …, or preferences as --data")
+    if not args.methods or len(set(args.methods)) < len(args.methods):
+        raise UserError("--methods takes each of ppo, dpo and raft once, and at least one of them")
     if args.group_size < 2 or args.answers_per_step < args.group_size or args.answers_per_step % args.group_size or args.answers_per_step % 2:
         raise UserError("--answers-per-step must be even and a multiple of --group-size, which must be at least 2")
-    for name in ("reward_steps", "dpo_steps", "rl_steps", "problems", "samples", "made_pairs", "max_tokens"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} must be at least 1")
+    least = {"reward_steps": 1, "dpo_steps": 1, "rl_steps": 1, "problems": 1, "samples": 1, "made_pairs": 1, "max_tokens": 1, "sft_steps": 0, "documents": 0}
+    for name, bound in least.items():
+        if getattr(args, name) < bound:
+            raise UserError(f"--{name.replace('_', '-')} must be at least {bound}")
 
 
-# ------------------------------------------------------------------------------------------------------------ what is made
+def _claim(args: Args) -> None:
+    """Write `pipeline.json`, or go on with the one that is there. Raises UserError where its flags were others."""
+    from posttrain.runs.folder import read_object, write_atomically
+
+    file = args.out / "pipeline.json"
+    wanted = json.loads(json.dumps(asdict(args), default=str))
+    found = read_object(file) if file.exists() else wanted
+    changed = sorted(name for name in {*found, *wanted} - set(MAY_CHANGE) if found.get(name) != wanted.get(name))
+    if changed:
+        listed = ", ".join(f"{name} ({found.get(name)!r} there, {wanted.get(name)!r} now)" for name in changed)
+        raise UserError(f"'{args.out}' belongs to a pipeline with other flags: {listed}; repeat its command, or give another --out")
+    write_atomically(file, json.dumps(wanted, indent=1))
+
+
+# ------------------------------------------------------------------------------------------------------------- the stages
+
+
+def _common(args: Args, name: str, steps: int, factor: float = 1.0) -> dict[str, Any]:
+    """What every training is told."""
+    from posttrain.policy.optim import AdamWConfig
+
+    optim = AdamWConfig(args.learning_rate * factor, warmup_steps=3)
+    return {"out": args.out / name, "steps": steps, "optim": optim, "seed": args.seed, "dtype": args.dtype}
+
+
+def _is_finished(args: Args, name: str, steps: int) -> bool:
+    from posttrain.policy.models import last_checkpoint
+
+    last = last_checkpoint(args.out / name)
+    return last is not None and last.name == f"step_{steps:06d}"
+
+
+async def _sft(args: Args) -> str:
+    """The model that everything else starts from."""
+    from posttrain.algorithms import sft
+
+    if not args.sft_steps or not (args.sft_data or args.data):
+        return args.model
+    if not _is_finished(args, "sft", args.sft_steps):
+        data = args.sft_data or str(_chosen_as_conversations(args))
+        await sft.train(sft.Config(model=args.model, data=data, **_common(args, "sft", args.sft_steps)))
+    return str(args.out / "sft")
+
+
+async def _reward_model(args: Args, start: str, pairs: str) -> None:
+    from posttrain.algorithms import reward_model
+
+    if not _is_finished(args, "reward_model", args.reward_steps):
+        await reward_model.train(reward_model.Config(model=start, data=pairs, **_common(args, "reward_model", args.reward_steps, 2)))
+
+
+async def _ppo(args: Args, start: str, pairs: str, learned: Mapping[str, str]) -> None:
+    from posttrain.algorithms import ppo
+
+    if not _is_finished(args, "ppo", args.rl_steps):
+        await ppo.train(ppo.Config(
+            model=start, **learned, **_common(args, "ppo", args.rl_steps), lora_rank=args.lora_rank, max_tokens=args.max_tokens,
+            problems_per_step=args.answers_per_step // 2, group_size=2, kl_coef=args.kl_coef, critic_model=str(args.out / "reward_model"),
+            critic_learning_rate=2 * args.learning_rate,
+        ))  # fmt: skip
+
+
+async def _dpo(args: Args, start: str, pairs: str, learned: Mapping[str, str]) -> None:
+    from posttrain.algorithms import dpo
+
+    if not _is_finished(args, "dpo", args.dpo_steps):
+        await dpo.train(dpo.Config(model=start, data=pairs, beta=args.beta, lora_rank=args.lora_rank, **_common(args, "dpo", args.dpo_steps)))
+
+
+async def _raft(args: Args, start: str, pairs: str, learned: Mapping[str, str]) -> None:
+    from posttrain.algorithms import reject
+
+    if not _is_finished(args, "raft", args.rl_steps):
+        await reject.train(reject.Config(
+            model=start, **learned, **_common(args, "raft", args.rl_steps), lora_rank=args.lora_rank, max_tokens=args.max_tokens,
+            problems_per_step=args.answers_per_step // args.group_size, group_size=args.group_size, keep="best", keep_truncated=True, watch_kl=True,
+        ))  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------ what is learned from
 
 
 def _chosen_as_conversations(args: Args) -> Path:
     """The chosen answers, to be imitated first."""
     from posttrain.data.pairs import load_pairs
 
-    rows = [{"messages": [{"role": m.role, "content": m.content} for m in (*p.prompt, *p.chosen)]} for p in load_pairs(args.data, "drop").items]
-    return _jsonl(args.out / "sft_data.jsonl", rows)
+    return _jsonl(args.out / "sft_data.jsonl", [{"messages": _turns((*p.prompt, *p.chosen))} for p in load_pairs(args.data).items])
 
 
 def _prompts(args: Args) -> Path:
     from posttrain.data.pairs import load_pairs
 
-    rows = [{"id": p.id, "prompt": [{"role": m.role, "content": m.content} for m in p.prompt]} for p in load_pairs(args.data, "drop").items]
-    return _jsonl(args.out / "prompts.jsonl", rows)
+    return _jsonl(args.out / "prompts.jsonl", [{"id": p.id, "prompt": _turns(p.prompt)} for p in load_pairs(args.data).items])
 
 
 async def _made_pairs(args: Args, start: str) -> Path:
@@ -146,6 +212,10 @@ async def _made_pairs(args: Args, start: str) -> Path:
     return path
 
 
+def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
+    return [{"role": m.role, "content": m.content} for m in messages]
+
+
 def _jsonl(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
     from posttrain.runs.folder import write_atomically
 
@@ -153,76 +223,10 @@ def _jsonl(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
     return path
 
 
-# -------------------------------------------------------------------------------------------------------- what is measured
-
-
-async def _measured(args: Args, start: str, learned: dict[str, Any]) -> dict[str, Any]:
-    """Every model on the same test prompts with the same seeds, beside what it lost elsewhere."""
-    from posttrain.evals.frontier import best_of_n
-    from posttrain.policy.hf import load_policy
-    from posttrain.training.scored import scored_task
-
-    task = await scored_task(learned["task"], learned["reward"], args.dtype, gold=args.gold)
-    problems = list(task.problems("test"))[: args.problems]
-    start_policy = load_policy(start, args.dtype)
-    start_policy.model.requires_grad_(False)
-    points, drawn, before = [], None, None
-    for name in ("start", *args.methods):
-        policy = start_policy if name == "start" else load_policy(str(args.out / name), args.dtype)
-        row, samples, documents = await _point(args, name, policy, start_policy, task, problems, before)
-        points.append(row)
-        if name == "start":
-            drawn, before = samples, documents
-    rows = {name: _metrics(args.out / name) for name in args.methods}
-    return {
-        "about": f"{args.model} on {task.name}: {len(problems)} test prompts, {args.samples} answers each; gold: {args.gold or args.task or 'none'}.",
-        "points": points, "best_of_n": [asdict(b) for b in best_of_n(drawn)],
-        "paths": {
-            "proxy": {n: _path(r, "reward/mean") for n, r in rows.items() if n == "ppo"},
-            "gold": {n: _path(r, "reward/part_gold") for n, r in rows.items() if n == "ppo"},
-        },
-        "reward_model": _metrics(args.out / "reward_model")[-1],
-    }  # fmt: skip
-
-
-async def _point(args: Args, name: str, policy, start_policy, task, problems, before) -> tuple[dict[str, Any], Any, Any]:
-    from posttrain.agents.loop import ModelAgent
-    from posttrain.engine.local import LocalEngine
-    from posttrain.evals import heldout
-    from posttrain.evals.choices import capitals, measure_choices, score_choices
-    from posttrain.evals.frontier import draw, point
-    from posttrain.evals.measure import measure
-    from posttrain.statistics import paired_difference
-    from posttrain.tasks import load
-    from posttrain.types import Sampling
-
-    engine, renderer = LocalEngine(policy), policy.renderer
-    samples = await draw(ModelAgent(engine, renderer, Sampling(1.0, args.max_tokens)), task, problems, args.samples, args.seed)
-    row = asdict(point(name, samples, policy, start_policy))
-    texts = heldout.documents(renderer.encode)
-    documents = heldout.log_likelihood(texts, renderer.encode, policy)
-    per_token = [a / b for a, b in zip(documents.logprobs, documents.n_tokens, strict=True)]
-    row["heldout_change"] = asdict(paired_difference(before, per_token, "nats")) if before is not None else None
-    facts = load("facts")
-    untouched = await measure(ModelAgent(engine, renderer, Sampling(1.0, 32)), facts, list(facts.problems("test")), 2, args.seed)
-    row["untouched"] = asdict(untouched["accuracy"])
-    choices = capitals()
-    row["choices"] = asdict(measure_choices(score_choices(policy, renderer.prompt, renderer.encode, choices).letter, choices))
-    return row, samples, per_token
-
-
-def _metrics(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-def _path(rows: Sequence[dict[str, Any]], name: str) -> list[tuple[float, float]]:
-    return [(row["policy/kl_ref_nats"], row[name]) for row in rows if name in row and "policy/kl_ref_nats" in row]
-
-
 def _write(args: Args, found: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from posttrain.evals.frontier_page import COLUMNS, page, table_rows
+    from posttrain.evals.frontier_page import page, tables_of
     from posttrain.runs.folder import write_atomically
 
     write_atomically(args.out / "rlhf.json", json.dumps(found, indent=1))
@@ -230,8 +234,10 @@ def _write(args: Args, found: dict[str, Any]) -> None:
     if args.json:
         print(json.dumps(found))
         return
-    table = Table(*COLUMNS, title=found["about"])
-    for row in table_rows(found):
-        table.add_row(*row)
-    show(table)
+    print(found["about"])
+    for title, header, rows in tables_of(found):
+        table = Table(*header, title=title, title_justify="left")
+        for row in rows:
+            table.add_row(*row)
+        show(table)
     print(f"\nreport: {args.out / 'report.html'}")

@@ -1,12 +1,15 @@
 """Conversations to learn from, in the forms that people keep them in.
 
-    {"messages": [{"role": "user", "content": "…"}, …], "tools": […]}       OpenAI's, with tool calls
-    {"prompt": "…" or messages, "completion": "…" or messages, "system": "…"}
+    {"messages": [{"role": "user", "content": "…"}, …], "tools": […]}       OpenAI's, with tool calls and weights
+    {"prompt": "…" or messages, "completion": "…" or messages}
     {"instruction": "…", "input": "…", "output": "…"}                        Alpaca's
     {"question": "…", "answer": "…"}
 
+Each may have a `system` text beside it, and an `id`. Content may be a text or a list of text parts, a tool's arguments an
+object or JSON as text; a thought that is kept apart (`reasoning_content`) stands in <think> tags before what is said.
+
 A conversation that teaches nothing, or the wrong thing, is refused by name: one that ends in a user's turn, has no
-assistant, has its roles out of order, or an answer to a tool's call that nobody made.
+assistant or none whose turns are learned, has its roles out of order, or an answer to a tool's call that nobody made.
 """
 
 from __future__ import annotations
@@ -31,6 +34,8 @@ class Conversation:
     messages: tuple[Message, ...]
     tools: tuple[Mapping[str, Any], ...] = ()
     """Descriptions in OpenAI's shape, as chat templates take them."""
+    only_read: tuple[int, ...] = ()
+    """Places of the assistant's turns that are read and not learned (OpenAI's `"weight": 0`)."""
 
 
 def load_conversations(path: str | Path, when_bad: WhenBad = "error") -> Loaded[Conversation]:
@@ -48,7 +53,10 @@ def _conversation(place: str, row: Mapping[str, Any]) -> Conversation:
     check_order(messages)
     if messages[-1].role != "assistant":
         raise Unusable(f"ends in a turn of the {messages[-1].role}, not of the assistant")
-    return Conversation(str(row.get("id", place)), messages, _tools(row))
+    only_read = _only_read(row, messages)
+    if all(i in only_read for i, m in enumerate(messages) if m.role == "assistant"):
+        raise Unusable("has no turn of the assistant that is to be learned: all have weight 0")
+    return Conversation(str(row.get("id", place)), messages, _tools(row), only_read)
 
 
 def _prompt(place: str, row: Mapping[str, Any]) -> Conversation:
@@ -68,7 +76,7 @@ def _prompt(place: str, row: Mapping[str, Any]) -> Conversation:
 def conversation_messages(row: Mapping[str, Any]) -> tuple[Message, ...]:
     """The messages of a row in any of the forms above. Raises Unusable where it has none of them."""
     if "messages" in row:
-        return as_messages(row["messages"], "user")
+        return _with_system(as_messages(row["messages"], "user"), row)
     if "prompt" in row and "completion" in row:
         return _with_system((*as_messages(row["prompt"], "user"), *as_messages(row["completion"], "assistant")), row)
     if "instruction" in row and "output" in row:
@@ -126,10 +134,15 @@ def text(value: Any, name: str) -> str:
 def _message(turn: Any) -> Message:
     if not isinstance(turn, Mapping):
         raise Unusable("has a message that is not an object with role and content")
-    role = turn.get("role")
+    role = "system" if turn.get("role") == "developer" else turn.get("role")  # OpenAI's newer name
     if role not in ROLES:
         raise Unusable(f"has a message of an unknown role ({role!r}): roles are {', '.join(ROLES)}")
-    calls = tuple(_call(call) for call in turn.get("tool_calls") or ())
+    if turn.get("function_call"):
+        raise Unusable("has a function_call, which is an old form: write it as tool_calls")
+    called = turn.get("tool_calls") or []
+    if not isinstance(called, list):
+        raise Unusable("has tool_calls that are not a list")
+    calls = tuple(_call(call) for call in called)
     if calls and role != "assistant":
         raise Unusable(f"has a call of a tool by the {role}")
     content = turn.get("content")
@@ -141,7 +154,23 @@ def _message(turn: Any) -> Message:
         content = text(content, f"{role}'s message")
     if not isinstance(content, str):
         raise Unusable(f"has a message of the {role} without text")
-    return Message(role, content, calls, str(turn.get("tool_call_id") or ""))
+    thought = _thought(turn) if role == "assistant" else ""
+    return Message(role, thought + content, calls, str(turn.get("tool_call_id") or ""))
+
+
+def _thought(turn: Mapping[str, Any]) -> str:
+    """What the assistant thinks before it speaks, in the tags in which the renderer expects it."""
+    thought = next((turn[key] for key in ("reasoning_content", "reasoning", "thinking") if isinstance(turn.get(key), str)), "")
+    return f"<think>\n{thought.strip()}\n</think>\n\n" if thought.strip() else ""
+
+
+def _only_read(row: Mapping[str, Any], messages: Sequence[Message]) -> tuple[int, ...]:
+    """The places of the assistant's turns with weight 0."""
+    turns = row.get("messages", ())
+    weights = {len(messages) - len(turns) + i: turn["weight"] for i, turn in enumerate(turns) if turn.get("weight") is not None}
+    if any(weight not in (0, 1) for weight in weights.values()):
+        raise Unusable("has a turn whose weight is neither 0 nor 1")
+    return tuple(i for i, weight in weights.items() if weight == 0 and messages[i].role == "assistant")
 
 
 def _part(part: Any) -> str:
@@ -158,7 +187,7 @@ def _call(call: Any) -> ToolCall:
     if isinstance(arguments, str):  # OpenAI keeps them as text
         try:
             arguments = json.loads(arguments)
-        except ValueError:
+        except (ValueError, RecursionError):
             arguments = None
     if not isinstance(arguments, Mapping):
         raise Unusable("has a tool's call whose arguments are not an object")
@@ -174,4 +203,10 @@ def _tools(row: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
 
 def _with_system(messages: tuple[Message, ...], row: Mapping[str, Any]) -> tuple[Message, ...]:
     system = row.get("system")
-    return (Message("system", system), *messages) if isinstance(system, str) and system.strip() and messages[0].role != "system" else messages
+    if system is not None and not isinstance(system, str):
+        raise Unusable("has no text as system")
+    if not system or not system.strip():
+        return messages
+    if messages[0].role == "system" and messages[0].content != system:
+        raise Unusable("has a system text beside its messages and another among them")
+    return messages if messages[0].role == "system" else (Message("system", system), *messages)

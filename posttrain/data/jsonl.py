@@ -36,9 +36,13 @@ def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
 
 def _object(place: str, line: bytes) -> dict[str, Any]:
     try:
-        row = json.loads(line.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:  # what is no UTF-8, what is no JSON, and what is too deep
-        raise UserError(f"{place} is not JSON: {error}") from error
+        row = json.loads(line.decode("utf-8-sig").rstrip())
+    except UnicodeDecodeError as error:
+        raise UserError(f"{place} is not JSON: it is not UTF-8 from byte {error.start + 1} on; save the file as UTF-8") from error
+    except json.JSONDecodeError as error:  # its own text speaks of line 1, whichever line of the file it is
+        raise UserError(f"{place} is not JSON: {error.msg.lower()} at character {error.pos + 1}; mend or remove the line") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, and what is nested too deep
+        raise UserError(f"{place} is not JSON that can be read: {error}") from error
     if not isinstance(row, dict):
         raise UserError(f"{place} is not a JSON object but {type(row).__name__}")
     return row

@@ -58,12 +58,15 @@ def load_rows(path: str | Path, make: Callable[[str, dict[str, Any]], Item], whe
 def split(items: Sequence[Item], heldout_frac: float, key: Callable[[Item], Any] = repr) -> tuple[list[Item], list[Item]]:
     """The items to learn from, and those held out: by the hash of `key`, so that equal items never stand on both sides.
 
-    The choice depends on each item alone, not on its order or its neighbours. With `heldout_frac` above 0 and at least
-    two different items, neither side is empty.
+    The choice depends on each item alone, not on its order or its neighbours. With `heldout_frac` above 0 neither side is
+    empty; it raises UserError where all items are the same, so that one would have to be.
     """
     places = [int.from_bytes(sha256(repr(key(item)).encode()).digest()[:8]) / 2**64 for item in items]
     bound = heldout_frac
-    if heldout_frac > 0 and len(set(places)) > 1:
-        bound = min(max(bound, sorted(set(places))[1]), max(places))
+    if heldout_frac > 0:
+        if len(set(places)) == 1:
+            n = len(items)
+            raise UserError(f"to hold rows out would leave nothing to learn from, since all {n} share one prompt: give rows with others, or --heldout-frac 0")
+        bound = min(max(bound, sorted(set(places))[1]), max(places)) if places else bound
     learned = [item for item, place in zip(items, places, strict=True) if place >= bound]
     return learned, [item for item, place in zip(items, places, strict=True) if place < bound]

@@ -71,8 +71,7 @@ def pair_row(pair: Pair) -> dict[str, Any]:
 
 def _pair(place: str, row: Mapping[str, Any]) -> Pair:
     for side in ("chosen", "rejected"):
-        if not row.get(side):
-            raise Unusable(f"has no {side} answer")
+        _check_side(row.get(side), f"{side} answer")
     prompt, chosen, rejected = _parts(row)
     margin = row.get("margin", 0.0)
     if isinstance(margin, bool) or not isinstance(margin, int | float) or not math.isfinite(margin):
@@ -82,6 +81,16 @@ def _pair(place: str, row: Mapping[str, Any]) -> Pair:
     for answer in (chosen, rejected):
         _check(prompt, answer)
     return Pair(str(row.get("id", place)), prompt, chosen, rejected, float(margin))
+
+
+def _check_side(value: Any, name: str) -> None:
+    """Raises Unusable for what is missing, empty, or neither text nor messages."""
+    if value is None:
+        raise Unusable(f"has no {name}")
+    if not isinstance(value, str | list):
+        raise Unusable(f"has a {name} that is neither text nor messages")
+    if not value or (isinstance(value, str) and not value.strip()):
+        raise Unusable(f"has an empty {name}")
 
 
 def _parts(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], tuple[Message, ...], tuple[Message, ...]]:
@@ -119,9 +128,9 @@ def _labelled(place: str, row: Mapping[str, Any]) -> list[Labelled]:
     if "chosen" in row or "rejected" in row:
         return both_sides(_pair(place, row))
     if not isinstance(row.get("label"), bool):
-        raise Unusable("has no label of true or false")
-    if not row.get("prompt") or not row.get("completion"):
-        raise Unusable("has no prompt and completion")
+        raise Unusable("has neither a chosen and a rejected answer nor a label of true or false")
+    for side in ("prompt", "completion"):
+        _check_side(row.get(side), side)
     prompt, answer = as_messages(row["prompt"], "user"), as_messages(row["completion"], "assistant")
     _check(prompt, answer)
     return [Labelled(str(row.get("id", place)), prompt, answer, row["label"])]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from posttrain.policy.head import row_sums
 from posttrain.types import Sampling
 
-BLOCK = 256
-"""The cumulative sum is taken over blocks first, then inside the block that the draw falls into."""
+BLOCK = 2048
+"""Tokens whose probabilities are added up at once, within the processor's cache. The draw falls into a block first, and then
+onto a token of it."""
 
 
 def draw(logprobs_RV: Tensor, uniforms_R: Tensor) -> Tensor:
@@ -17,18 +18,17 @@ def draw(logprobs_RV: Tensor, uniforms_R: Tensor) -> Tensor:
 
     A row's result depends on that row alone. Tokens of probability 0 are never drawn. Raises ValueError for a row of nan.
     """
-    size = logprobs_RV.shape[-1]
-    probs = F.pad(logprobs_RV.exp(), (0, -size % BLOCK)).unflatten(-1, (-1, BLOCK))
-    blocks = probs.sum(-1, dtype=torch.float64).cumsum(-1)
-    if not blocks[:, -1].isfinite().all():
+    masses_RB = torch.stack([row_sums(block.exp()) for block in logprobs_RV.split(BLOCK, -1)], -1).double().cumsum(-1)
+    if not masses_RB[:, -1].isfinite().all():
         raise ValueError("the model's log-probs are not numbers: its weights are damaged, or have diverged")
-    target = uniforms_R.double() * blocks[:, -1]
-    block = torch.searchsorted(blocks, target[:, None], right=True).clamp_max_(blocks.shape[1] - 1)
-    before = blocks.gather(1, (block - 1).clamp_min(0)).masked_fill_(block == 0, 0.0)
-    inside = probs.gather(1, block[:, :, None].expand(-1, -1, BLOCK))[:, 0]
-    place = torch.searchsorted(inside.double().cumsum(-1), target[:, None] - before, right=True)
+    target_R1 = (uniforms_R.double() * masses_RB[:, -1])[:, None]
+    block_R1 = torch.searchsorted(masses_RB, target_R1, right=True).clamp_max_(masses_RB.shape[1] - 1)
+    before_R1 = masses_RB.gather(1, (block_R1 - 1).clamp_min(0)).masked_fill_(block_R1 == 0, 0.0)
+    tokens = block_R1 * BLOCK + torch.arange(BLOCK)
+    inside = logprobs_RV.gather(1, tokens.clamp_max(logprobs_RV.shape[1] - 1)).double().exp().masked_fill_(tokens >= logprobs_RV.shape[1], 0.0)
+    place = torch.searchsorted(inside.cumsum(-1), target_R1 - before_R1, right=True)
     last = BLOCK - 1 - (inside > 0).flip(-1).to(torch.uint8).argmax(-1, keepdim=True)  # rounding may point past the block's mass
-    return (block * BLOCK + torch.minimum(place, last))[:, 0]
+    return (block_R1 * BLOCK + torch.minimum(place, last))[:, 0]
 
 
 def keep_likely(logprobs_RV: Tensor, sampling: Sampling) -> Tensor:

@@ -20,7 +20,7 @@ from posttrain.batching import make_layout
 from posttrain.engine.cache import CachedAttention, Cohort, Place, Recorder
 from posttrain.engine.draw import draw, keep_likely
 from posttrain.policy.attention import PackedAttention
-from posttrain.policy.head import tempered_logprobs
+from posttrain.policy.head import Head
 from posttrain.policy.hf import Policy
 from posttrain.seeds import fold, uniforms
 from posttrain.types import Completion, Sampling, UserError
@@ -163,13 +163,13 @@ class LocalEngine:
         ids = torch.tensor([t for r in requests for t in r.prompt])
         positions = torch.cat([torch.arange(n) for n in lengths])
         hidden = self.policy.hidden(ids, positions, recorder)
-        logits = self.policy.head.logits(hidden[torch.tensor(lengths).cumsum(0) - 1])
+        last = hidden[torch.tensor(lengths).cumsum(0) - 1]
         group = Group(Cohort.from_prefill(recorder.seen, lengths, max(r.n for r in requests)), [], [])
         for row, request in enumerate(requests):
             for sample in range(request.n):
                 group.spots.append((row, sample))
                 group.writers.append(Writing(request, sample, fold(request.sampling.seed, sample)))
-        self._extend([group], logits[torch.tensor([row for row, _ in group.spots])])
+        self._extend([group], last[torch.tensor([row for row, _ in group.spots])])
 
     # -------------------------------------------------------------------------------------------------------- decoding
 
@@ -186,12 +186,12 @@ class LocalEngine:
         positions = torch.tensor([len(w.request.prompt) + len(w.tokens) - 1 for w in writers])
         hidden = self.policy.hidden(ids, positions, CachedAttention([g.cohort for g in self._groups], places))
         groups, self._groups = self._groups, []
-        self._extend(groups, self.policy.head.logits(hidden))
+        self._extend(groups, hidden)
 
-    def _extend(self, groups: list[Group], logits: Tensor) -> None:
-        """Draw a token for each completion of `groups`, whose logits stand in that order; keep the groups that live on."""
+    def _extend(self, groups: list[Group], hidden: Tensor) -> None:
+        """Draw a token for each completion of `groups`, whose hidden states stand in that order; keep the groups that live on."""
         writers = [w for g in groups for w in g.writers]
-        tokens, logprobs = choose(logits, writers)
+        tokens, logprobs = choose(self.policy.head, hidden, writers)
         self.n_tokens += len(writers)
         ended = [w.add(t, p) or w.request.done.cancelled() for w, t, p in zip(writers, tokens, logprobs, strict=True)]
         for writer in (w for w, end in zip(writers, ended, strict=True) if end):
@@ -213,10 +213,10 @@ class LocalEngine:
             request.done.set_result([request.completions[i] for i in range(request.n)])
 
 
-def choose(logits: Tensor, writers: Sequence[Writing]) -> tuple[list[int], list[float]]:
+def choose(head: Head, hidden: Tensor, writers: Sequence[Writing]) -> tuple[list[int], list[float]]:
     """A token for each row and its log-prob: under what it was drawn from; at temperature 0, under temperature 1."""
     temperatures = torch.tensor([w.request.sampling.temperature or 1.0 for w in writers])
-    logp = tempered_logprobs(logits, temperatures)
+    logp = head.all_logprobs(hidden, temperatures)
     for sampling, rows in _rows_by_sampling(writers):
         if sampling.truncates and sampling.temperature:
             logp[rows] = keep_likely(logp[rows], sampling)

@@ -94,6 +94,8 @@ class ChoiceMeasure:
     ece: float
     ece_by_chance: float
     """What a perfectly calibrated model with these confidences would show at this n."""
+    ece_by_chance_high: float
+    """What it would stay below in 95 of 100 such samples: an ECE beneath this says nothing against calibration."""
     brier: float
     auroc: float
     n: int
@@ -105,9 +107,10 @@ def measure_choices(logprobs: Sequence[Sequence[float]], choices: Sequence[Choic
     by_id: dict[str, list[float]] = {}
     for choice, hit in zip(choices, right, strict=True):
         by_id.setdefault(choice.id, []).append(float(hit))
+    by_chance = calibration.ece_under_calibration(confidences)
     return ChoiceMeasure(
         rate_over_problems([float(np.mean(hits)) for hits in by_id.values()]), calibration.ece(confidences, right),
-        calibration.ece_floor(confidences), calibration.brier(confidences, right), calibration.auroc(confidences, right), len(choices),
+        float(by_chance.mean()), float(np.quantile(by_chance, 0.95)), calibration.brier(confidences, right), calibration.auroc(confidences, right), len(choices),
     )  # fmt: skip
 
 

@@ -38,6 +38,12 @@ class Samples:
         return np.array([[s.parts.get("gold", math.nan) for s in group] for group in self.scores_PG])
 
 
+    def spread(self) -> dict[str, dict[str, float]]:
+        """Mean and standard deviation of single attempts' scores, of `proxy` and (where there is one) of `gold`."""
+        sides = {"proxy": self.proxy_PG, "gold": self.gold_PG}
+        return {name: {"mean": float(np.nanmean(x)), "std": float(np.nanstd(x))} for name, x in sides.items() if not np.isnan(x).all()}
+
+
 @dataclass(frozen=True)
 class Point:
     """One model on the frontier."""

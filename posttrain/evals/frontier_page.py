@@ -1,4 +1,4 @@
-"""The reward–KL frontier as a picture and a page that stand alone."""
+"""The reward–KL frontier and the over-optimisation along each run, as pictures and tables on a page that stands alone."""
 
 from __future__ import annotations
 
@@ -8,104 +8,136 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 380, 62, 620, 46, 326
+from posttrain.evals.chart import Mark, Series, chart
+
 COLOURS = {"start": "#6a737f", "ppo": "#1f5fd0", "dpo": "#c2571a", "raft": "#1a8a4a"}
-
-
-def frontier_svg(title: str, points: Sequence[Mapping[str, Any]], paths: Mapping[str, Sequence[tuple[float, float]]], best_of_n: Sequence[Mapping[str, Any]], side: str) -> str:
-    """Reward (`side`: proxy or gold) against KL, with 95% intervals; thin lines are what training passed through, dashes best-of-n."""
-    shown = [p for p in points if p.get(side)]
-    bon = [(b["kl_bound_nats"], b[side]["value"]) for b in best_of_n if b.get(side)]
-    xs = [0.0, *(p["kl_nats"]["value"] for p in shown), *(x for x, _ in bon), *(x for path in paths.values() for x, _ in path)]
-    ys = [*(v for p in shown for v in _ends(p[side])), *(y for _, y in bon), *(y for path in paths.values() for _, y in path)]
-    xs, ys = [x for x in xs if math.isfinite(x)], [y for y in ys if math.isfinite(y)]
-    if not ys:
-        return ""
-    x_at, y_at = _scale(min(xs), max(xs), LEFT, RIGHT), _scale(min(ys), max(ys), BOTTOM, TOP)
-    parts = [_frame(title, side, min(xs), max(xs), min(ys), max(ys), x_at, y_at)]
-    if len(bon) > 1:
-        parts.append(f'<polyline points="{_line(bon, x_at, y_at)}" fill="none" stroke="#6a737f" stroke-width="1.5" stroke-dasharray="5 5"/>')
-    for name, path in paths.items():
-        kept = [(x, y) for x, y in path if math.isfinite(x) and math.isfinite(y)]
-        parts.append(f'<polyline points="{_line(kept, x_at, y_at)}" fill="none" stroke="{_colour(name)}" stroke-width="1" opacity=".45"/>')
-    for p in shown:
-        x, y, (low, high), colour = x_at(p["kl_nats"]["value"]), y_at(p[side]["value"]), _ends(p[side]), _colour(p["name"])
-        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y_at(low):.1f}" y2="{y_at(high):.1f}" stroke="{colour}" stroke-width="2"/>')
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}"/>')
-        anchor, dx = ("end", -9) if x > RIGHT - 60 else ("start", 9)
-        parts.append(f'<text x="{x + dx:.1f}" y="{y - 7:.1f}" fill="{colour}" text-anchor="{anchor}">{escape(p["name"])}</text>')
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" font-family="sans-serif" font-size="13">'
-    return "\n".join([head, *parts, "</svg>"])
+BEST_OF_N, PROXY, GOLD = "#8a6d00", "#b3261e", "#1f5fd0"
+STYLE = (
+    "body{font:15px/1.5 sans-serif;max-width:1320px;margin:2em auto;padding:0 1em;color:#1c2128;background:#fff}"
+    "table{border-collapse:collapse;margin:1em 0 2em}td,th{padding:.3em .9em;text-align:left;border-bottom:1px solid #d5d9de}"
+    "caption{text-align:left;font-weight:bold;padding:.4em 0}figure{display:inline-block;margin:0}"
+)
 
 
 def page(found: Mapping[str, Any]) -> str:
-    """One HTML file: the pictures, the table, and the figures as JSON."""
-    pictures = [frontier_svg(f"{side} reward against KL", found["points"], found["paths"].get(side, {}), found["best_of_n"], side) for side in ("proxy", "gold")]
-    rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table_rows(found))
-    header = "".join(f"<th>{escape(name)}</th>" for name in COLUMNS)
-    data = json.dumps(found).replace("</", "<\\/")
+    """One HTML file: what was gained, how it went, what was lost, and the figures as JSON. No script runs, nothing is fetched."""
+    side_by_side = "".join(f"<figure>{picture}</figure>" for picture in (*frontier(found), *over_optimisation(found)))
+    tables = "".join(_html_table(*table) for table in tables_of(found))
+    data = json.dumps(found).replace("<", "\\u003c")
     return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>RLHF: what each method paid</title><style>body{font:15px/1.5 sans-serif;'
-        "max-width:1320px;margin:2em auto;padding:0 1em;color:#1c2128;background:#fff}table{border-collapse:collapse}td,th{padding:.3em .9em;"
-        "text-align:left;border-bottom:1px solid #d5d9de}figure{display:inline-block;margin:0}</style>"
-        f"<h1>RLHF: what each method paid for its reward</h1><p>{escape(found['about'])}</p>"
-        + "".join(f"<figure>{picture}</figure>" for picture in pictures)
-        + f"<p>Points are the finished models, with 95% intervals over problems; thin lines what training passed through; dashes the best of"
-        f" n samples of the start, at the upper bound of its KL.</p><table><tr>{header}</tr>{rows}</table>"
-        f'<script type="application/json" id="figures">{data}</script></html>'
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>RLHF: what each method paid</title>'
+        f"<style>{STYLE}</style></head><body><h1>RLHF: what each method paid for its reward</h1><p>{escape(found['about'])}</p>{side_by_side}"
+        "<p>Above: the finished models, with 95% intervals over the test prompts, and the best of n answers of the start, chosen by the proxy,"
+        " at the upper bound of its KL (log n − (n − 1)/n). Along a run: the answers that each step learned from, with 95% intervals over the"
+        " step's prompts. Proxy and gold are drawn as their change in standard deviations of the start's own answers, so that both fit one"
+        " picture: where gold turns and proxy goes on, the reward model is over-optimised (2210.10760). KL is of whole answers to the start.</p>"
+        f'{tables}<script type="application/json" id="figures">{data}</script></body></html>'
     )
 
 
-COLUMNS = (
-    "model", "proxy reward", "gold reward", "KL to start, nats", "length, tokens", "held-out log-prob/token, change", "untouched accuracy",
-    "accuracy by letter", "ECE by letter (by chance)", "n",
-)  # fmt: skip
+# --------------------------------------------------------------------------------------------------------------- pictures
 
 
-def table_rows(found: Mapping[str, Any]) -> list[list[str]]:
-    """The table's cells as text."""
-    return [
-        [
-            p["name"], spoken(p["proxy"]), spoken(p["gold"]), spoken(p["kl_nats"]), spoken(p["length_tokens"], 1), spoken(p.get("heldout_change"), 4),
-            spoken(p.get("untouched")), spoken(p["choices"]["accuracy"]) if p.get("choices") else "",
-            f"{p['choices']['ece']:.3f} ({p['choices']['ece_by_chance']:.3f})" if p.get("choices") else "", str(p["proxy"]["n"]),
-        ]
-        for p in found["points"]
-    ]  # fmt: skip
+def frontier(found: Mapping[str, Any]) -> list[str]:
+    """Proxy and gold reward against KL, of the finished models and of best-of-n."""
+    pictures = []
+    for side in ("proxy", "gold"):
+        shown = [p for p in found["points"] if p[side]]
+        models = [Series(p["name"], _colour(p["name"]), [Mark(p["kl_nats"]["value"], p[side]["value"], _ends(p[side]), _ends(p["kl_nats"]))]) for p in shown]
+        bon = [Mark(b["kl_bound_nats"], b[side]["value"], _ends(b[side])) for b in found["best_of_n"] if b[side]]
+        series = [Series("best of n", BEST_OF_N, bon, is_line=True, dashes="5 4"), *models] if len(bon) > 1 else models
+        n = f" (n = {shown[0][side]['n']} test prompts)" if shown else ""
+        pictures.append(chart(f"{side} reward against KL{n}", "KL to the start, nats per answer", f"{side} reward", series))
+    return [picture for picture in pictures if picture]
 
 
-def spoken(m: Mapping[str, Any] | None, digits: int = 3) -> str:
-    """A measurement with its interval."""
-    return f"{m['value']:.{digits}f} [{m['low']:.{digits}f} {m['high']:.{digits}f}]" if m else ""
+def over_optimisation(found: Mapping[str, Any]) -> list[str]:
+    """For each run with a KL, and for best-of-n: proxy and gold, as changes from the start, against the square root of the KL."""
+    pictures = []
+    for name, path in found["paths"].items():
+        rows = [(max(0.0, w["kl_nats"]), w["reward"], w["gold"]) for w in path if w["kl_nats"] is not None]
+        n = f" (n = {path[0]['reward']['n']} prompts a step)" if path else ""
+        pictures.append(_change(f"{name} along its run{n}", sorted(rows, key=lambda row: row[0]), found["spread"]))
+    bon = [(b["kl_bound_nats"], b["proxy"], b["gold"]) for b in found["best_of_n"]]
+    pictures.append(_change(f"best of n answers of the start (n ≤ {found['best_of_n'][-1]['n']})", bon, found["spread"]))
+    return [picture for picture in pictures if picture]
 
 
-def _ends(m: Mapping[str, Any]) -> tuple[float, float]:
-    return (m["low"], m["high"]) if math.isfinite(m["low"]) else (m["value"], m["value"])
+def _change(title: str, rows: Sequence[tuple[float, Any, Any]], spread: Mapping[str, Any]) -> str:
+    series = []
+    for side, column, colour, dashes in (("proxy", 1, PROXY, "6 4"), ("gold", 2, GOLD, "")):
+        scale = spread.get(side)
+        if not scale or not scale["std"]:
+            continue
+        rescaled = lambda v, s=scale: (v - s["mean"]) / s["std"]  # noqa: E731
+        marks = [
+            Mark(math.sqrt(row[0]), rescaled(row[column]["value"]), tuple(map(rescaled, ends)) if (ends := _ends(row[column])) else None)
+            for row in rows if row[column] and row[column]["value"] is not None
+        ]  # fmt: skip
+        series.append(Series(side, colour, marks, is_line=True, dashes=dashes))
+    return chart(title, "square root of the KL to the start, √nats", "change, standard deviations", series)
+
+
+def _ends(m: Mapping[str, Any]) -> tuple[float, float] | None:
+    return (m["low"], m["high"]) if m["low"] is not None and math.isfinite(m["low"]) else None
 
 
 def _colour(name: str) -> str:
     return COLOURS.get(name, "#7a3db8")
 
 
-def _scale(low: float, high: float, start: float, end: float):
-    span = (high - low) or 1.0
-    return lambda v: start + (v - low) / span * (end - start)
+# ----------------------------------------------------------------------------------------------------------------- tables
+
+Table = tuple[str, tuple[str, ...], list[list[str]]]
 
 
-def _line(path: Sequence[tuple[float, float]], x_at, y_at) -> str:
-    return " ".join(f"{x_at(x):.1f},{y_at(y):.1f}" for x, y in path)
+def tables_of(found: Mapping[str, Any]) -> list[Table]:
+    """What was gained, what was lost, and what the reward model is worth: title, header and cells as text."""
+    gained = [
+        [p["name"], spoken(p["proxy"]), spoken(p["gold"]) or "none", spoken(p["kl_nats"]), spoken(p["length_tokens"], 1),
+         f"{p['truncated_frac']:.0%}", str(p["proxy"]["n"])]
+        for p in found["points"]
+    ]  # fmt: skip
+    lost = [
+        [p["name"], spoken(p["heldout_change"], 4), _n(p["heldout_change"]), spoken(p["untouched"]), spoken(p["untouched_change"]), str(p["untouched"]["n"]),
+         spoken(p["choices"]["accuracy"]), _ece(p["choices"]), str(p["choices"]["n"])]
+        for p in found["points"]
+    ]  # fmt: skip
+    rm = {name.removeprefix("heldout/"): value for name, value in found["reward_model"].items() if name.startswith("heldout/")}
+    learned = [[spoken(_measured(rm, "accuracy")), spoken(_measured(rm, "margin")), _ece(rm), str(rm["n"])]] if rm else []
+    tables = [
+        ("What was gained", ("model", "proxy reward", "gold reward", "KL to start, nats", "length, tokens", "cut off", "n"), gained),
+        ("What was lost", ("model", "novella, log-prob/token, change", "n", "untouched accuracy", "its change", "n", "accuracy by letter",
+                           "ECE by letter", "n"), lost),
+        ("The reward model on pairs held out", ("ranked right", "margin", "ECE of σ(margin)", "n"), learned),
+    ]  # fmt: skip
+    return [table for table in tables if table[2]]
 
 
-def _frame(title: str, side: str, x0: float, x1: float, y0: float, y1: float, x_at, y_at) -> str:
-    ticks = [f'<text x="{x_at(v):.1f}" y="{BOTTOM + 18}" text-anchor="middle" fill="#57606a">{v:.2g}</text>' for v in _ticks(x0, x1)]
-    ticks += [f'<text x="{LEFT - 8}" y="{y_at(v) + 4:.1f}" text-anchor="end" fill="#57606a">{v:.3g}</text>' for v in _ticks(y0, y1)]
-    lines = [f'<line x1="{LEFT}" x2="{RIGHT}" y1="{y_at(v):.1f}" y2="{y_at(v):.1f}" stroke="#e4e7eb"/>' for v in _ticks(y0, y1)]
-    return (
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/><text x="{LEFT}" y="24" font-size="15" font-weight="bold" fill="#1c2128">{escape(title)}</text>'
-        + "".join(lines + ticks)
-        + f'<text x="{(LEFT + RIGHT) / 2}" y="{HEIGHT - 12}" text-anchor="middle" fill="#57606a">KL to the start, nats per answer</text>'
-    )
+def spoken(m: Mapping[str, Any] | None, digits: int = 3) -> str:
+    """A measurement with its interval; without one where n is too small for it."""
+    if not m or m["value"] is None:
+        return ""
+    ends = _ends(m)
+    return f"{m['value']:.{digits}f}" + (f" [{ends[0]:.{digits}f} {ends[1]:.{digits}f}]" if ends else "")
 
 
-def _ticks(low: float, high: float, n: int = 5) -> list[float]:
-    return [low + (high - low) * i / (n - 1) for i in range(n)] if high > low else [low]
+def _measured(metrics: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A measurement out of a run's metrics."""
+    return {"value": metrics[name], "low": metrics[f"{name}_low"], "high": metrics[f"{name}_high"]}
+
+
+def _ece(m: Mapping[str, Any]) -> str:
+    """The calibration error beside what chance alone would make of a calibrated model at this n."""
+    high = f", below {m['ece_by_chance_high']:.3f}" if m.get("ece_by_chance_high") is not None else ""
+    return f"{m['ece']:.3f} (by chance {m['ece_by_chance']:.3f}{high})"
+
+
+def _n(m: Mapping[str, Any] | None) -> str:
+    return str(m["n"]) if m else ""
+
+
+def _html_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in header)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><caption>{escape(title)}</caption><tr>{head}</tr>{body}</table>"

@@ -1,6 +1,6 @@
 """How far a student's next-token distribution is from a teacher's, over the whole vocabulary, without holding it for all tokens.
 
-As in `head.py`, hidden states meet the output embeddings in chunks of a fixed number of logits; a chunk is reduced to one
+Hidden states meet the output embeddings in chunks of a fixed number of logits, whatever the vocabulary; a chunk is reduced to one
 number per prediction and dropped, and the backward pass computes it again. The two models may differ in width and depth,
 not in vocabulary. The teacher gets no gradient.
 """
@@ -16,12 +16,16 @@ from torch import Tensor
 from posttrain.policy.head import Head, tempered_logprobs
 from posttrain.types import UserError
 
+CHUNK_LOGITS = 1 << 22
+"""Logits of either model in memory at once: 16 MiB in fp32."""
+
 Divergence = Literal["forward_kl", "reverse_kl", "jsd"]
 
 
 def divergences(
-    student: Head, states: Tensor, teacher: Head, teacher_states: Tensor, temperatures: Tensor, kind: Divergence, beta: float = 0.5
-) -> Tensor:
+    student: Head, states: Tensor, teacher: Head, teacher_states: Tensor, temperatures: Tensor, kind: Divergence, beta: float = 0.5,
+    chunk_logits: int = CHUNK_LOGITS,
+) -> Tensor:  # fmt: skip
     """The divergence at each prediction in nats, Float32[N], differentiable in the student's `states` [N, D] and output embedding.
 
     - forward_kl: KL(teacher ‖ student), which covers all that the teacher does
@@ -34,10 +38,9 @@ def divergences(
     """
     if kind == "jsd" and not 0 < beta < 1:
         raise ValueError("the Jensen–Shannon divergence needs a beta strictly between 0 and 1")
-    sizes = [head.vocab_size or len(head.weight) for head in (student, teacher)]
-    if sizes[0] != sizes[1]:
-        raise UserError(f"student and teacher have vocabularies of {sizes[0]} and {sizes[1]} tokens: distil from a model of the same tokenizer")
-    return _ChunkedDivergence.apply(states, student.weight, student.bias, teacher_states.detach(), temperatures, student, teacher, kind, beta)
+    if student.size != teacher.size:
+        raise UserError(f"student and teacher have vocabularies of {student.size} and {teacher.size} tokens: distil from a model of the same tokenizer")
+    return _ChunkedDivergence.apply(states, student.weight, student.bias, teacher_states.detach(), temperatures, student, teacher, kind, beta, chunk_logits)
 
 
 def dense_divergence(logp: Tensor, teacher_logp: Tensor, kind: Divergence, beta: float = 0.5) -> Tensor:
@@ -59,12 +62,12 @@ class _ChunkedDivergence(torch.autograd.Function):
     """Each chunk is differentiated by itself, in the backward pass, from the hidden states and the embedding on."""
 
     @staticmethod
-    def forward(ctx, states, weight, bias, teacher_states, temperatures, student: Head, teacher: Head, kind, beta):
-        ctx.heads, ctx.kind, ctx.beta = (student, teacher), kind, beta
+    def forward(ctx, states, weight, bias, teacher_states, temperatures, student: Head, teacher: Head, kind, beta, chunk_logits):
+        ctx.heads, ctx.kind, ctx.beta, ctx.size = (student, teacher), kind, beta, max(1, chunk_logits // student.size)
         ctx.save_for_backward(states, weight, bias, teacher_states, temperatures)
         found = [
             dense_divergence(tempered_logprobs(student.logits(s), t), tempered_logprobs(teacher.logits(u), t), kind, beta)
-            for s, u, t in _chunks(student, states, teacher_states, temperatures)
+            for s, u, t in _chunks(ctx.size, states, teacher_states, temperatures)
         ]
         return torch.cat(found) if found else states.new_zeros(0, dtype=torch.float32)
 
@@ -75,7 +78,7 @@ class _ChunkedDivergence(torch.autograd.Function):
         grad_states = torch.empty_like(states)
         sums = [torch.zeros(x.shape, dtype=torch.float32) if x is not None and x.requires_grad else None for x in (weight, bias)]
         start = 0
-        for s, u, t, g in _chunks(student, states, teacher_states, temperatures, grad_output):
+        for s, u, t, g in _chunks(ctx.size, states, teacher_states, temperatures, grad_output):
             with torch.enable_grad():
                 leaves = [x.detach().requires_grad_() if x is not None else None for x in (s, weight, bias)]
                 logp = tempered_logprobs(replace(student, weight=leaves[1], bias=leaves[2]).logits(leaves[0]), t)
@@ -88,10 +91,8 @@ class _ChunkedDivergence(torch.autograd.Function):
                     total += next(grads)
             start += len(s)
         grad_weight, grad_bias = (None if x is None else x.to(y.dtype) for x, y in zip(sums, (weight, bias), strict=True))
-        return grad_states, grad_weight, grad_bias, None, None, None, None, None, None
+        return grad_states, grad_weight, grad_bias, None, None, None, None, None, None, None
 
 
-def _chunks(head: Head, *columns: Tensor):
-    """Half as many predictions as the head alone would take: two distributions are held at once."""
-    size = max(1, head.chunk // 2)
+def _chunks(size: int, *columns: Tensor):
     return zip(*(column.split(size) for column in columns), strict=True)

@@ -1,8 +1,12 @@
 """Log-probabilities of chosen tokens without ever holding predictions × vocabulary logits.
 
-The last hidden states meet the output embedding in chunks of a fixed number of logits, whatever the vocabulary: a chunk
-is computed, reduced to one log-prob and one entropy per prediction, and dropped; the backward pass computes it again.
-All reductions are in fp32. Sampling (`engine/local.py`) takes its logits from the same `logits`.
+The last hidden states meet the output embedding one block of the vocabulary after the other. A block's logits are reduced
+to a running log-sum-exp (online softmax, arXiv 1805.02867) and to the logits of the chosen tokens, and dropped; the
+backward pass computes them again, and with them a block's own rows of the embedding's gradient, once for all predictions.
+A block stays in the processor's cache, which matters as much as the memory. All reductions are in fp32.
+
+Sampling (`engine/local.py`) takes its logits and their normaliser from the same blocks: what it says of a token is what
+training says of it.
 """
 
 from __future__ import annotations
@@ -13,8 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK_LOGITS = 1 << 24
-"""Logits in memory at once: 64 MiB in fp32."""
+BLOCK = 2048
+"""A block of 1,000 predictions is 8 MB in fp32: larger ones leave the cache, smaller ones make more calls."""
+SUMMANDS = 64
+"""A block's rows are added up in two steps, so that the order of a row's sum does not depend on the number of rows or threads."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +34,26 @@ class Head:
     """Rows from here on are padding that no token stands for: they get no probability. None: every row is a token."""
     scale: float = 1.0
     softcap: float | None = None
+    block: int = BLOCK
+    """Tokens of the vocabulary whose logits are in memory at once."""
+
+    @property
+    def size(self) -> int:
+        """Tokens that can be predicted."""
+        return len(self.weight) if self.vocab_size is None else self.vocab_size
+
+    @property
+    def blocks(self) -> list[slice]:
+        """The vocabulary, cut."""
+        return [slice(start, min(start + self.block, self.size)) for start in range(0, self.size, self.block)]
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Float32[N, V] for a few hidden states [N, D]."""
-        weight, bias = self.weight[: self.vocab_size], None if self.bias is None else self.bias[: self.vocab_size]
-        logits = F.linear(hidden, weight, bias).float()
+        """Float32[N, V] for a few hidden states [N, D]; differentiable."""
+        return self.block_logits(hidden, slice(0, self.size))
+
+    def block_logits(self, hidden: Tensor, block: slice) -> Tensor:
+        """Float32[N, tokens of the block]."""
+        logits = F.linear(hidden, self.weight[block], None if self.bias is None else self.bias[block]).float()
         logits = logits if self.scale == 1.0 else logits * self.scale
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
@@ -41,72 +62,136 @@ class Head:
 
         hidden [N, D], targets Long[N], temperatures Float[N] (> 0).
         """
-        return _ChunkedLogprobs.apply(hidden, self.weight, self.bias, targets, temperatures, self)
+        return _BlockedLogprobs.apply(hidden, self.weight, self.bias, targets, temperatures, self)
+
+    @torch.no_grad()
+    def all_logprobs(self, hidden: Tensor, temperatures: Tensor) -> Tensor:
+        """Log-probs (nats) of the whole vocabulary, Float32[N, V], for a few hidden states: the same numbers as `logprobs`."""
+        found, partition = hidden.new_empty(len(hidden), self.size, dtype=torch.float32), Partition()
+        tempered = _Temperatures(temperatures)
+        for block in self.blocks:
+            found[:, block] = tempered.divide(self.block_logits(hidden, block))
+            partition.add(found[:, block])
+        return found.sub_(partition.log_z[:, None])
+
+
+class Partition:
+    """A running log-sum-exp over blocks of each row's logits, and the entropy of the softmax."""
+
+    def __init__(self, with_entropy: bool = False) -> None:
+        self.with_entropy = with_entropy
+        self._top: Tensor | None = None
+        """Float32[N]: the largest logit so far; sums are of exponentials relative to it."""
+        self._sum: Tensor | None = None
+        self._moment: Tensor | None = None
+        """Σ exp(z − top) (z − top)."""
+
+    def add(self, logits: Tensor) -> None:
+        """Take in a block [N, any number of tokens]."""
+        top = logits.amax(-1) if self._top is None else torch.maximum(self._top, logits.amax(-1))
+        below = logits - top[:, None]
+        odds = below.exp()
+        total, moment = row_sums(odds), row_sums(odds.mul_(below)) if self.with_entropy else None
+        if self._top is not None:
+            lift = self._top - top
+            shrink = lift.exp()
+            total = total + shrink * self._sum
+            if self.with_entropy:
+                moment = moment + shrink * (self._moment + lift * self._sum)
+        self._top, self._sum, self._moment = top, total, moment
 
     @property
-    def chunk(self) -> int:
-        """How many predictions are computed at once."""
-        return max(1, CHUNK_LOGITS // (self.vocab_size or len(self.weight)))
+    def log_z(self) -> Tensor:
+        """Float32[N]"""
+        return self._top + self._sum.log()
+
+    @property
+    def entropies(self) -> Tensor:
+        """Float32[N], in nats."""
+        return self._sum.log() - self._moment / self._sum
 
 
-class _ChunkedLogprobs(torch.autograd.Function):
+def row_sums(x: Tensor) -> Tensor:
+    """The sum of each row [N, M] → [N]."""
+    whole = x.shape[1] // SUMMANDS * SUMMANDS
+    parts = x[:, :whole].unflatten(1, (-1, SUMMANDS)).sum(1).sum(1)
+    return parts if whole == x.shape[1] else parts + x[:, whole:].sum(1)
+
+
+class _Temperatures:
+    """Division of each row by its temperature, left out where all are 1."""
+
+    def __init__(self, temperatures: Tensor) -> None:
+        self.column = temperatures[:, None] if (temperatures != 1).any() else None
+
+    def divide(self, rows: Tensor) -> Tensor:
+        return rows if self.column is None else rows / self.column
+
+
+class _BlockedLogprobs(torch.autograd.Function):
     """d logp_y / d z = onehot(y) − p and d H / d z_j = −p_j (log p_j + H), pulled through temperature, cap and scale."""
 
     @staticmethod
     def forward(ctx, hidden, weight, bias, targets, temperatures, head: Head):
-        ctx.head = head
-        ctx.save_for_backward(hidden, weight, bias, targets, temperatures)
-        logprobs, entropies = [], []
-        for h, y, t in zip(*(x.split(head.chunk) for x in (hidden, targets, temperatures)), strict=True):
-            logp = tempered_logprobs(head.logits(h), t)
-            logprobs.append(logp.gather(1, y[:, None])[:, 0])
-            entropies.append(entropy(logp))
-        if not logprobs:
-            return hidden.new_zeros(0, dtype=torch.float32), hidden.new_zeros(0, dtype=torch.float32)
-        return torch.cat(logprobs), torch.cat(entropies)
+        tempered, partition = _Temperatures(temperatures), Partition(with_entropy=True)
+        chosen = hidden.new_zeros(len(hidden), dtype=torch.float32)
+        if not len(hidden):
+            ctx.save_for_backward(hidden, weight, bias, targets, chosen, chosen)
+            ctx.head, ctx.tempered = head, tempered
+            return chosen, chosen.clone()
+        for block in head.blocks:
+            logits = tempered.divide(head.block_logits(hidden, block))
+            partition.add(logits)
+            at, inside = _places(targets, block)
+            chosen = torch.where(inside, logits.gather(1, at[:, None])[:, 0], chosen)
+        log_z, entropies = partition.log_z, partition.entropies
+        ctx.save_for_backward(hidden, weight, bias, targets, log_z, entropies)
+        ctx.head, ctx.tempered = head, tempered
+        return chosen - log_z, entropies
 
     @staticmethod
     def backward(ctx, grad_logprobs, grad_entropies):
-        hidden, weight, bias, targets, temperatures = ctx.saved_tensors
-        head, size = ctx.head, ctx.head.vocab_size or len(weight)
-        needs_weight = ctx.needs_input_grad[1]
-        grad_hidden = torch.empty_like(hidden)
-        grad_weight = torch.zeros(weight.shape, dtype=torch.float32) if needs_weight else None
-        grad_bias = torch.zeros(len(weight), dtype=torch.float32) if bias is not None else None
-        for start in range(0, len(hidden), head.chunk):
-            at = slice(start, start + head.chunk)
-            grad = _grad_logits(head, hidden[at], targets[at], temperatures[at], grad_logprobs[at], grad_entropies[at])
-            grad_hidden[at] = grad @ weight[:size]
-            if needs_weight:
-                grad_weight[:size] += grad.T @ hidden[at]
-            if bias is not None:
-                grad_bias[:size] += grad.sum(0)
-        cast = lambda g, like: None if g is None else g.to(like.dtype)  # noqa: E731
-        return grad_hidden, cast(grad_weight, weight), cast(grad_bias, bias), None, None, None
+        hidden, weight, bias, targets, log_z, entropies = ctx.saved_tensors
+        head = ctx.head
+        grad_hidden = torch.zeros(hidden.shape, dtype=torch.float32)
+        grad_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        grad_bias = torch.zeros_like(bias) if bias is not None else None
+        for block in head.blocks if len(hidden) else ():
+            grad = _grad_logits(head, block, hidden, targets, ctx.tempered, log_z, entropies, grad_logprobs, grad_entropies)
+            grad_hidden += grad @ weight[block]
+            if grad_weight is not None:
+                torch.mm(grad.T, hidden, out=grad_weight[block])
+            if grad_bias is not None:
+                grad_bias[block] = grad.sum(0)
+        return grad_hidden.to(hidden.dtype), grad_weight, grad_bias, None, None, None
 
 
-def _grad_logits(head: Head, hidden: Tensor, targets: Tensor, temperatures: Tensor, grad_logp: Tensor, grad_entropy: Tensor) -> Tensor:
-    """The gradient that reaches hidden Wᵀ + bias, [N, V], in the dtype of the hidden states."""
-    logits = head.logits(hidden)
-    logp = tempered_logprobs(logits, temperatures)
+def _grad_logits(head: Head, block: slice, hidden, targets, tempered, log_z, entropies, grad_logp, grad_entropy) -> Tensor:
+    """The gradient that reaches a block of hidden Wᵀ + bias, in the dtype of the hidden states."""
+    logits = head.block_logits(hidden, block)
+    logp = tempered.divide(logits) - log_z[:, None]
     if grad_entropy.any():
-        from_entropy = grad_entropy[:, None] * logp.exp() * (logp + entropy(logp)[:, None])
-        grad = (logp.exp_() * -grad_logp[:, None]).sub_(from_entropy)
+        slope = grad_logp[:, None] + grad_entropy[:, None] * (logp + entropies[:, None])
+        grad = logp.exp_().mul_(slope.neg_())
     else:
         grad = logp.exp_().mul_(-grad_logp[:, None])
-    grad.scatter_add_(1, targets[:, None], grad_logp[:, None])
-    if (temperatures != 1).any():
-        grad /= temperatures[:, None]
+    at, inside = _places(targets, block)
+    grad.scatter_add_(1, at[:, None], torch.where(inside, grad_logp, 0)[:, None])
+    grad = tempered.divide(grad)
     if head.softcap is not None:
         grad *= 1 - (logits / head.softcap).square()
     return (grad if head.scale == 1.0 else grad * head.scale).to(hidden.dtype)
 
 
+def _places(targets: Tensor, block: slice) -> tuple[Tensor, Tensor]:
+    """Where in the block each target stands, and whether it does."""
+    at = targets - block.start
+    return at.clamp(0, block.stop - block.start - 1), (at >= 0) & (targets < block.stop)
+
+
 def tempered_logprobs(logits: Tensor, temperatures: Tensor) -> Tensor:
-    """log softmax(logits / temperature) of each row, Float32[N, V]: the one place where temperature enters."""
-    if (temperatures != 1).any():
-        logits = logits / temperatures[:, None]
-    return torch.log_softmax(logits, -1)
+    """log softmax(logits / temperature) of each row of all logits, Float32[N, V]; differentiable."""
+    return torch.log_softmax(_Temperatures(temperatures).divide(logits), -1)
 
 
 def entropy(logp: Tensor) -> Tensor:

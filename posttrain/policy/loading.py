@@ -14,7 +14,7 @@ from torch import nn
 from posttrain.policy import attention
 from posttrain.policy.lora import LoraConfig, add_lora
 from posttrain.policy.models import resolve
-from posttrain.policy.numerics import has_bf16_units, prefer_reproducible_products
+from posttrain.policy.numerics import has_fast_bf16, prepare
 from posttrain.renderer import Renderer
 from posttrain.types import UserError
 
@@ -24,7 +24,7 @@ Kind = Literal["causal", "scalar"]
 
 def load_model(model: str, dtype: str, kind: Kind, lora: LoraConfig | None = None) -> tuple[nn.Module, Renderer]:
     """The model, in evaluation mode for good, and its renderer. Raises UserError for what is no model of this kind."""
-    prefer_reproducible_products()
+    prepare()
     folder = resolve(model)
     inner, tokenizer = _load(folder, _dtype(dtype), model, kind)
     has_adapter = hasattr(inner, "get_base_model")
@@ -38,9 +38,25 @@ def load_model(model: str, dtype: str, kind: Kind, lora: LoraConfig | None = Non
     return inner.eval(), Renderer(tokenizer)
 
 
+def load_renderer(model: str) -> Renderer:
+    """The renderer alone, without the model's weights. Raises UserError where there is no tokenizer."""
+    import transformers
+
+    folder = resolve(model)
+    try:
+        with _quiet():
+            return Renderer(transformers.AutoTokenizer.from_pretrained(folder))
+    except Exception as error:
+        raise UserError(f"the tokenizer of '{model}' cannot be loaded ({_reason(error)}); its files are damaged or missing") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
 def _dtype(name: str) -> torch.dtype:
     if name == "auto":
-        return torch.bfloat16 if has_bf16_units() else torch.float32
+        return torch.bfloat16 if has_fast_bf16() else torch.float32
     if name not in ("float32", "bfloat16"):
         raise UserError(f"unknown dtype '{name}': give auto, float32 or bfloat16")
     return getattr(torch, name)
@@ -67,8 +83,7 @@ def _load(folder: Path, dtype: torch.dtype, name: str, kind: Kind):
     except UserError:
         raise
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"the model '{name}' cannot be loaded ({reason}); its files are damaged or of an unknown kind") from error
+        raise UserError(f"the model '{name}' cannot be loaded ({_reason(error)}); its files are damaged or of an unknown kind") from error
     if kind == "scalar":
         _prepare_scalar(model, tokenizer, "score.weight" in missing)
         missing = [key for key in missing if key != "score.weight"]

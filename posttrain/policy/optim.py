@@ -7,12 +7,17 @@ minibatch brings them. Where the model is fp32 the masters are the weights thems
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from posttrain.types import UserError
+
+
+PIECE = 1 << 18
+"""Numbers that are converted at once, within the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,8 @@ class AdamWConfig:
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "warmup_steps", "eps", "weight_decay"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"--{name.replace('_', '-')} must be at least 0")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"--{name.replace('_', '-')} must be a finite number of at least 0")
         if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
             raise UserError("--beta1 and --beta2 must be at least 0 and below 1")
         if not self.max_grad_norm > 0:
@@ -116,7 +121,13 @@ def _adds_to(master: Tensor):
         if master.grad is None:
             master.grad = parameter.grad.float()
         else:
-            master.grad += parameter.grad
+            add_in_pieces(master.grad.view(-1), parameter.grad.reshape(-1))
         parameter.grad = None
 
     return hook
+
+
+def add_in_pieces(total: Tensor, new: Tensor) -> None:
+    """total += new, of another dtype: torch would make a whole copy in the other dtype first."""
+    for mine, theirs in zip(total.split(PIECE), new.split(PIECE), strict=True):
+        mine += theirs

@@ -1,13 +1,17 @@
 """A transformer that gives one number for each token: a reward model, a process reward model, or a critic.
 
-On disk it is transformers' own `…ForSequenceClassification` with one label, whose forward (the head at a text's last
-token) gives the same number; so other libraries can load it, and published reward models of that kind load here.
+On disk it is transformers' own `…ForSequenceClassification` with one label; so other libraries can load it, and published
+reward models of that kind load here. Where a text is read is a matter of its length alone, here, and never of which token
+ends or pads it. transformers' forward looks for the last token that is not the padding's: the same number, unless a text ends
+in that token (as a turn does, where padding and end of turn share one).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,12 +21,20 @@ from posttrain.policy.attention import PackedAttention
 from posttrain.policy.hf import SCORING_TOKENS
 from posttrain.policy.loading import load_model
 from posttrain.policy.lora import LoraConfig
+from posttrain.policy.models import resolve
 from posttrain.policy.trunk import Trunk
+
+
+STEPS_FILE = "steps.json"
+"""Beside the weights of a process reward model."""
 
 
 @dataclass
 class ScalarModel(Trunk):
     """One number for each token, computed in fp32 from the token's last hidden state."""
+
+    step_separator: str | None = None
+    """What stands between the steps that a process reward model judges one by one; None for a model of whole texts."""
 
     def read(self, batch: Batch, at: Tensor) -> Tensor:
         """The number at tokens `at` (Long[N]) of a row, Float32[N], differentiable.
@@ -41,7 +53,14 @@ class ScalarModel(Trunk):
             values[batch.index] = self.read(batch, batch.sources if before else batch.places)
         return values
 
+    def save(self, folder: Path) -> None:
+        super().save(folder)
+        if self.step_separator is not None:
+            (folder / STEPS_FILE).write_text(json.dumps({"step_separator": self.step_separator}))
+
 
 def load_scalar(model: str, dtype: str = "auto", lora: LoraConfig | None = None) -> ScalarModel:
     """A scalar model from anything `models.resolve` takes; a language model's trunk gets a new head, drawn from torch's generator."""
-    return ScalarModel(*load_model(model, dtype, "scalar", lora), model)
+    file = resolve(model) / STEPS_FILE
+    separator = json.loads(file.read_text())["step_separator"] if file.is_file() else None
+    return ScalarModel(*load_model(model, dtype, "scalar", lora), model, step_separator=separator)

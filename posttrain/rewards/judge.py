@@ -1,16 +1,19 @@
 """A language model as the judge: of one answer by a grade, or of two by which is better, asked in both orders.
 
-The judgement is read from the probabilities of the answer's first token and not from sampled text: it costs one token,
-has no noise of its own, and a judge that is torn says so with a number near the middle (2306.05685 on judges and their
-biases; probabilities in place of a sampled verdict as in G-Eval, 2303.16634).
+The judgement is read from the probabilities of the possible answers and not from sampled text: it costs one token, has no
+noise of its own, and a judge that is torn says so with a number near the middle (2306.05685 on judges and their biases;
+probabilities in place of a sampled verdict as in G-Eval, 2303.16634). A judge that only writes is asked several times
+(`by_asking`). What cannot be read as a judgement is nan, and never an opinion.
 """
 
 from __future__ import annotations
 
+import math
+from asyncio import gather
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from posttrain.types import Message, Rollout, Score, UserError, unscored
+from posttrain.types import Agent, Message, Problem, Rollout, Score, unscored
 
 OptionLogprobs = Callable[[Sequence[Message], Sequence[str]], Awaitable[Sequence[float]]]
 """Messages and possible answers → log-prob (nats) of each answer as what the judge says next."""
@@ -49,19 +52,59 @@ class Judge:
     async def prefers_first(self, request: Sequence[Message], first: str, second: str) -> tuple[float, float]:
         """P(the first is better), averaged over both orders, and how far the order alone moved it (0: not at all, 1: entirely).
 
-        Two equal answers get exactly one half, whatever the judge's love of a place.
+        Two equal answers get exactly one half, whatever the judge's love of a place. nan where the judge could not be read.
         """
         asked = _request(request)
-        as_a = await self._p_of_a(asked, first, second)
-        as_b = 1 - await self._p_of_a(asked, second, first)
+        as_a, against_b = await gather(self._p_of_a(asked, first, second), self._p_of_a(asked, second, first))
+        as_b = 1 - against_b
         return (as_a + as_b) / 2, abs(as_a - as_b)
+
+    async def compare_all(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        """Of attempts at one problem: the chance that each is preferred to a sibling, from 0 to 1, every two compared in both orders.
+
+        The part `order` says how far the order moved its comparisons on the mean. A failed attempt is in no comparison; unscored
+        is what is left without one that could be read.
+        """
+        chances: dict[int, list[tuple[float, float]]] = {i: [] for i, rollout in enumerate(rollouts) if rollout.outcome != "error"}
+        pairs = [(i, j) for i in chances for j in chances if i < j]
+        request = rollouts[0].problem.messages
+        found = await gather(*(self.prefers_first(request, rollouts[i].text, rollouts[j].text) for i, j in pairs))
+        for (i, j), (p, moved) in zip(pairs, found, strict=True):
+            if not math.isnan(p):
+                chances[i].append((p, moved))
+                chances[j].append((1 - p, moved))
+        return [_mean_chance(chances.get(i, [])) for i in range(len(rollouts))]
 
     async def _p_of_a(self, request: str, first: str, second: str) -> float:
         text = self.pairwise.format(request=request, first=first, second=second)
         chances = _normalised(await self.option_logprobs([Message("user", text)], ("A", "B")))
-        if chances is None:
-            raise UserError("the judge gives neither A nor B any probability: take another model as judge")
-        return chances[0]
+        return math.nan if chances is None else chances[0]
+
+
+def by_asking(agent: Agent, n: int = 1) -> OptionLogprobs:
+    """A judge out of anything that answers: it is asked `n` times, and the share of replies that begin with an option is its probability.
+
+    Replies that begin with no option count for none; where all do, the judgement cannot be read.
+    """
+
+    async def read(messages: Sequence[Message], options: Sequence[str]) -> list[float]:
+        rollouts = await agent.attempt(Problem("judgement", tuple(messages), ""), n)
+        said = [next((o for o in options if _begins_with(r.text, o)), None) for r in rollouts]
+        return [math.log(said.count(option) / n) if option in said else -math.inf for option in options]
+
+    return read
+
+
+def _begins_with(text: str, option: str) -> bool:
+    """Whether the option stands first, as a word of its own: `A.` and `**A**` are A, `Actually` is not."""
+    bare = text.lstrip(" \t\n*_([\"'`")
+    return bare.startswith(option) and not bare[len(option) : len(option) + 1].isalnum()
+
+
+def _mean_chance(compared: Sequence[tuple[float, float]]) -> Score:
+    if not compared:
+        return unscored("the judge compared it with nothing that could be read")
+    return Score(sum(p for p, _ in compared) / len(compared), {"order": sum(moved for _, moved in compared) / len(compared)})
 
 
 def _request(messages: Sequence[Message]) -> str:
@@ -69,11 +112,9 @@ def _request(messages: Sequence[Message]) -> str:
 
 
 def _normalised(logprobs: Sequence[float]) -> list[float] | None:
-    from math import exp, isfinite
-
-    finite = [x if isfinite(x) else float("-inf") for x in logprobs]
+    finite = [x if math.isfinite(x) else -math.inf for x in logprobs]
     top = max(finite)
-    if not isfinite(top):
+    if not math.isfinite(top):
         return None
-    weights = [exp(x - top) for x in finite]
+    weights = [math.exp(x - top) for x in finite]
     return [w / sum(weights) for w in weights]

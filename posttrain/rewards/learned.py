@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from posttrain.types import Message, Rollout, Score, unscored
 
-Read = Callable[[Sequence[tuple[Message, ...]]], Sequence[float | str]]
-"""Conversations → a number for each, or a text that says why there is none."""
+Read = Callable[[Sequence[tuple[Message, ...]]], Sequence[float | str | Score]]
+"""Conversations → a number or a whole score for each, or a text that says why there is none."""
 
 
 @dataclass
@@ -47,7 +47,9 @@ class Learned:
                 future.set_result(_score(value))
 
 
-def _score(value: float | str) -> Score:
-    if isinstance(value, str):
-        return unscored(value)
-    return Score(value) if math.isfinite(value) else unscored(f"the reward model gave {value}")
+def _score(found: float | str | Score) -> Score:
+    if isinstance(found, str):
+        return unscored(found)
+    if isinstance(found, Score):
+        return found
+    return Score(found) if math.isfinite(found) else unscored(f"the reward model gave {found}")

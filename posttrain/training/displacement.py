@@ -18,8 +18,45 @@ from posttrain.policy.attention import PackedAttention
 from posttrain.policy.head import tempered_logprobs
 from posttrain.policy.hf import SCORING_TOKENS, Policy
 from posttrain.statistics import mean_over_problems
-from posttrain.training.pairs import PairTokens
+from posttrain.training.pairs import LabelledTokens, PairTokens, answer_sums, flat_labels, flat_sequences
+from posttrain.training.reference import Reference
 from posttrain.types import Measurement
+
+
+@dataclass(frozen=True)
+class Displacement:
+    """What training did to the answers of some pairs, or to single labelled ones."""
+
+    n_chosen: int
+    displaced_frac: float
+    """Share of the chosen (or good) answers that are less likely than under the reference."""
+    chosen_change_nats: Measurement
+    rejected_change_nats: Measurement
+    at_the_fork: MassMoved | None
+    """None for single answers, which part from nothing."""
+
+    @property
+    def is_likely(self) -> bool:
+        """Whether most chosen answers fell, and by more than chance: their mean change lies below 0 with its whole interval."""
+        return self.displaced_frac > 0.5 and self.chosen_change_nats.high < 0
+
+    def __str__(self) -> str:
+        change = self.chosen_change_nats
+        return (
+            f"{self.displaced_frac:.0%} of {self.n_chosen} chosen answers are less likely than before training (likelihood displacement), by"
+            f" {-change.value:.2g} nats [{-change.high:.2g} {-change.low:.2g}] on the mean" + (f": {self.at_the_fork}" if self.at_the_fork else "")
+        )
+
+
+def displacement(policy: Policy, reference: Reference, examples: Sequence[PairTokens | LabelledTokens]) -> Displacement:
+    """Compare the policy with its reference on a few dozen examples; one mean over chosen, one over rejected answers."""
+    sequences, is_good = flat_sequences(examples), flat_labels(examples)
+    changes = answer_sums(policy.score(sequences)[0] - torch.cat(reference.logprobs(sequences)), sequences)
+    chosen, rejected = changes[is_good].tolist(), changes[~is_good].tolist()
+    pairs = [example for example in examples if isinstance(example, PairTokens) and fork(example) is not None]
+    moved = mass_moved(policy, reference.inside(lambda frozen: fork_distributions(frozen, pairs)), pairs) if pairs else None
+    fell = sum(change < 0 for change in chosen) / len(chosen) if chosen else float("nan")
+    return Displacement(len(chosen), fell, mean_over_problems(chosen, "nats"), mean_over_problems(rejected, "nats"), moved)
 
 
 @dataclass(frozen=True)

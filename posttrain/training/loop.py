@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,11 @@ class Trained:
     position: int = 0
     """How far the stream of problems or documents has been read."""
 
+    @property
+    def n_updates(self) -> int:
+        """Optimizer steps that have moved the weights; those skipped for a gradient that was not finite have not."""
+        return self.policy.version - self.optimizer.n_skipped
+
     def restore(self, state: dict[str, Any], checkpoint: Path) -> None:
         """As it was when the checkpoint was written; the policy's weights have been loaded already."""
         try:
@@ -69,7 +75,10 @@ async def run_steps(
     title: str,
     mirrors: Sequence[Mirror] = (),
 ) -> Path:
-    """Steps `first` to `last`, each logged before the next begins; a checkpoint every so many and at the end, whose path is returned."""
+    """Steps `first` to `last`, each logged before the next begins; a checkpoint every so many and at the end, whose path is returned.
+
+    A run that never moved the weights says so on stderr: its model is the one that it began with.
+    """
     with Bar(title, last, first - 1) as bar:
         for number in range(first, last + 1):
             result = await step(number)
@@ -83,4 +92,6 @@ async def run_steps(
             bar.advance(result.note)
     for mirror in mirrors:
         mirror.close()
+    if trained.n_updates == 0:
+        print(f"{title}: warning: nothing was learned in {last} steps, the model is what it was: the metrics say why", file=sys.stderr)
     return run.last_checkpoint()

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from posttrain.batching import TokenSequence, pack
-from posttrain.data.pairs import Pair
+from posttrain.data.pairs import Labelled, Pair
 from posttrain.policy.hf import Policy
 from posttrain.policy.optim import Optimizer
 from posttrain.renderer import Renderer
 from posttrain.training.likelihood import prompt_tokens
 from posttrain.training.texts import completion
+from posttrain.types import UserError
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,49 @@ class PairTokens:
     @classmethod
     def of(cls, renderer: Renderer, pair: Pair) -> PairTokens:
         """Raises UserError where the chat template cannot mark the answers, or writes both as the same tokens."""
-        return cls(completion(renderer, pair.prompt, pair.chosen), completion(renderer, pair.prompt, pair.rejected), pair.margin)
+        chosen, rejected = (completion(renderer, pair.prompt, answer) for answer in (pair.chosen, pair.rejected))
+        if chosen == rejected:
+            raise UserError("the chat template writes the chosen and the rejected answer as the same tokens (blanks cut off?): leave the pair out")
+        return cls(chosen, rejected, pair.margin)
 
     @property
     def sequences(self) -> tuple[TokenSequence, TokenSequence]:
         return self.chosen, self.rejected
 
+    @property
+    def labels(self) -> tuple[bool, bool]:
+        return True, False
 
-def flat_sequences(pairs: Sequence[PairTokens]) -> list[TokenSequence]:
-    """Chosen, rejected, chosen, rejected …"""
-    return [s for pair in pairs for s in pair.sequences]
+
+@dataclass(frozen=True)
+class LabelledTokens:
+    """One answer as tokens, called good or bad."""
+
+    answer: TokenSequence
+    is_good: bool
+
+    @classmethod
+    def of(cls, renderer: Renderer, labelled: Labelled) -> LabelledTokens:
+        """Raises UserError where the chat template cannot mark the answer."""
+        return cls(completion(renderer, labelled.prompt, labelled.answer), labelled.is_good)
+
+    @property
+    def sequences(self) -> tuple[TokenSequence]:
+        return (self.answer,)
+
+    @property
+    def labels(self) -> tuple[bool]:
+        return (self.is_good,)
+
+
+def flat_sequences(examples: Sequence[PairTokens | LabelledTokens]) -> list[TokenSequence]:
+    """Of pairs: chosen, rejected, chosen, rejected …"""
+    return [s for example in examples for s in example.sequences]
+
+
+def flat_labels(examples: Sequence[PairTokens | LabelledTokens]) -> Tensor:
+    """Bool[answers]: which of `flat_sequences` are good, or chosen."""
+    return torch.tensor([label for example in examples for label in example.labels], dtype=torch.bool)
 
 
 def answer_sums(flat: Tensor, sequences: Sequence[TokenSequence]) -> Tensor:

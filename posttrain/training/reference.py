@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from posttrain.batching import TokenSequence, pack
+from posttrain.batching import TokenSequence, pack, rollout_sequences
 from posttrain.policy.head import Head
 from posttrain.policy.hf import SCORING_TOKENS, Policy, load_policy
 from posttrain.policy.trunk import Trunk
-from posttrain.types import UserError
+from posttrain.types import Rollout, UserError
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,14 @@ class Reference:
             flat = self.policy.score(sequences)[0]
         return list(flat.split([s.n_predicted for s in sequences]))
 
+    def gaps(self, rollouts: Sequence[Rollout]) -> Tensor:
+        """log(sampler / reference) of whole attempts, in nats, at the temperature they were drawn at: k1, whose mean is the KL."""
+        stretches = [rollout_sequences(rollout) for rollout in rollouts]
+        parts = iter(self.logprobs([s for sequences in stretches for s in sequences]))
+        theirs = [sum(next(parts).sum().item() for _ in sequences) for sequences in stretches]
+        ours = [sum(x for c in rollout.completions for x in c.sampling_logprobs) for rollout in rollouts]
+        return torch.tensor(ours) - torch.tensor(theirs)
+
     @torch.no_grad()
     def states(self, sequences: Sequence[TokenSequence]) -> tuple[Head, Tensor]:
         """The head, and the hidden state [N, D] from which each prediction is made, in the order of the sequences; for a row or so."""
@@ -44,6 +56,11 @@ class Reference:
             pieces = [(batch.index, self.policy.states(batch)) for batch in pack(sequences, SCORING_TOKENS)]
         index, states = (torch.cat(column) for column in zip(*pieces, strict=True))
         return self.policy.head, states[index.argsort()]
+
+    def inside(self, read: Callable[[Policy], T]) -> T:
+        """What `read` makes of the frozen model."""
+        with self._itself():
+            return read(self.policy)
 
     def _itself(self) -> AbstractContextManager[None]:
         """Without the adapter, where the weights are shared."""
@@ -61,4 +78,4 @@ def load_reference(policy: Policy, model: str, dtype: str) -> Policy:
 def check_same_tokens(policy: Trunk, other: Trunk, name: str) -> None:
     """Raises UserError unless both models mean the same text by the same token ids."""
     if policy.renderer.tokenizer.get_vocab() != other.renderer.tokenizer.get_vocab():
-        raise UserError(f"'{name}' has another tokenizer than '{policy.path}': log-probs of the same tokens cannot be compared; take a model of its family")
+        raise UserError(f"'{name}' has another tokenizer than '{policy.path}' and cannot read its tokens: take a model of its family")

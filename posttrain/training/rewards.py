@@ -11,9 +11,14 @@ from posttrain.rewards.format import matches
 from posttrain.rewards.judge import Judge
 from posttrain.rewards.learned import Learned
 from posttrain.rewards.weighted import Reward
+from posttrain.training.process import AGGREGATES, ProcessReader
+from posttrain.training.texts import completion
 from posttrain.types import Message, Rollout, Score, UserError
 
-KINDS = "model:FOLDER (a reward model), judge:MODEL (a language model asked for a grade), length:WORDS or format:REGEX"
+KINDS = (
+    "model:FOLDER (a reward model), process:FOLDER or process:AGGREGATE:FOLDER (one of steps; min, product or last of them),"
+    " judge:MODEL (a language model asked for a grade), length:WORDS or format:REGEX"
+)
 
 
 def load_reward(spec: str, dtype: str = "auto") -> Reward:
@@ -24,6 +29,8 @@ def load_reward(spec: str, dtype: str = "auto") -> Reward:
     match kind:
         case "model":
             return Learned(ConversationReader(load_reward_model(argument, dtype)))
+        case "process":
+            return Learned(_process_reader(argument, dtype))
         case "judge":
             return Judge(option_reader(load_policy(argument, dtype))).grade
         case "length":
@@ -33,16 +40,27 @@ def load_reward(spec: str, dtype: str = "auto") -> Reward:
     raise UserError(f"there is no reward '{spec}': give {KINDS}")
 
 
-def load_reward_model(name: str, dtype: str = "auto") -> ScalarModel:
-    """A trained reward model. Raises UserError for a language model, whose scalar head would be random."""
+def load_reward_model(name: str, dtype: str = "auto", judges_steps: bool = False) -> ScalarModel:
+    """A trained reward model. Raises UserError for a language model, whose scalar head would be random, and for one that
+    judges steps where whole answers are to be judged, or the other way round."""
     from posttrain.policy.loading import is_scalar_folder
     from posttrain.policy.models import resolve
 
     if not is_scalar_folder(resolve(name)):
         raise UserError(f"'{name}' is no reward model (it has no scalar head): train one with posttrain train reward-model, or ask it as judge:{name}")
     model = load_scalar(name, dtype)
+    if judges_steps != (model.step_separator is not None):
+        has, say = ("whole answers", "model") if judges_steps else ("single steps", "process")
+        raise UserError(f"the reward model '{name}' has learned to judge {has}: say {say}:{name}")
     model.model.requires_grad_(False)
     return model
+
+
+def _process_reader(argument: str, dtype: str) -> ProcessReader:
+    """FOLDER, or AGGREGATE:FOLDER."""
+    first, _, rest = argument.partition(":")
+    aggregate, name = (first, rest) if first in AGGREGATES and rest else ("min", argument)
+    return ProcessReader(load_reward_model(name, dtype, judges_steps=True), aggregate)
 
 
 class ConversationReader:
@@ -52,15 +70,26 @@ class ConversationReader:
         self.model = model
 
     def __call__(self, conversations: Sequence[tuple[Message, ...]]) -> list[float | str]:
-        sequences = [self.tokens(messages) for messages in conversations]
-        fits = [len(s.prompt) + len(s.tokens) <= self.model.max_context for s in sequences]
-        values = iter(self.model.score([s for s, good in zip(sequences, fits, strict=True) if good]).tolist())
-        return [next(values) if good else f"longer than the reward model's context of {self.model.max_context} tokens" for good in fits]
+        read = [self._read(messages) for messages in conversations]
+        values = iter(self.model.score([s for s in read if isinstance(s, TokenSequence)]).tolist())
+        return [next(values) if isinstance(s, TokenSequence) else s for s in read]
+
+    def _read(self, messages: tuple[Message, ...]) -> TokenSequence | str:
+        """The conversation's tokens, or why it cannot be read: what a model has sampled must not end a run."""
+        try:
+            sequence = self.tokens(messages)
+        except UserError as error:
+            return str(error)
+        fits = len(sequence.prompt) + len(sequence.tokens) <= self.model.max_context
+        return sequence if fits else f"longer than the reward model's context of {self.model.max_context} tokens"
 
     def tokens(self, messages: tuple[Message, ...]) -> TokenSequence:
-        """The conversation in the reward model's own tokens, so that any tokenizer's policy can be judged; read at its last token."""
-        ids = self.model.renderer.render(messages).token_ids
-        return last_token(ids[:1], ids[1:])
+        """The conversation in the reward model's own tokens, so that any tokenizer's policy can be judged; read where the last turn ends.
+
+        There the model has been trained to be read, and not behind the newline that a template may write after it.
+        """
+        read = completion(self.model.renderer, messages[:-1], messages[-1:])
+        return last_token(read.prompt, read.tokens)
 
 
 def last_token(prompt: Sequence[int], tokens: Sequence[int]) -> TokenSequence:

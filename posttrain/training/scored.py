@@ -9,7 +9,7 @@ from pathlib import Path
 from posttrain.data.conversations import load_prompts
 from posttrain.data.loaded import split
 from posttrain.rewards.weighted import Reward
-from posttrain.tasks import check_gold
+from posttrain.tasks import TASKS, check_gold
 from posttrain.tasks import load as load_task
 from posttrain.types import Problem, Rollout, Score, Task, UserError, unscored
 
@@ -60,7 +60,8 @@ class Prompts:
         if not self._found:
             loaded = load_prompts(self.path)
             unique = {c.messages: Problem(c.id, c.messages, "") for c in loaded.items}
-            learned, heldout = split(list(unique.values()), self.test_frac, lambda problem: problem.messages)
+            share = max(self.test_frac, min(0.25, 8 / len(unique))) if len(unique) > 1 else 0.0  # about 8 to measure on, if that leaves most
+            learned, heldout = split(list(unique.values()), share, lambda problem: problem.messages)
             self._found.update(train=learned, test=heldout)
         return self._found[split_name]
 
@@ -72,12 +73,13 @@ class Prompts:
 
 
 async def scored_task(task: str, reward: str = "", dtype: str = "auto", judged: bool = True, gold: str = "") -> Task:
-    """The task `task` names, or the prompts of the file that it is, scored by itself or by the reward `reward` names.
+    """The task that `task` names, or the prompts of the file that it is, scored by itself or by the reward that `reward` names.
 
-    The part `gold` of a score is that of the reward `gold` names, or else the task's own. Raises UserError for an unknown task or reward, a task without problems to train on or with a gold answer that its own
-    judge refuses, and a file of prompts without a reward unless nothing need be `judged`.
+    The part `gold` of a score is that of the reward that `gold` names, or else the task's own. Raises UserError for an unknown
+    task or reward, a task without problems to train on or with a gold answer that its own judge refuses, and a file of
+    prompts without a reward unless nothing need be `judged`.
     """
-    found: Task = Prompts(task) if task.endswith((".jsonl", ".jsonl.gz")) else load_task(task)
+    found: Task = Prompts(task) if _is_file(task) else load_task(task)
     problems = found.problems("train")
     if not problems:
         raise UserError(f"the task '{task}' has no problems to train on")
@@ -91,6 +93,17 @@ async def scored_task(task: str, reward: str = "", dtype: str = "auto", judged: 
     if isinstance(found, Prompts):
         if not judged:
             return found
-        raise UserError(f"the prompts of '{task}' have no judge of their own: give --reward model:FOLDER, judge:MODEL, length:WORDS or format:REGEX")
+        raise UserError(f"the prompts of '{task}' have no judge of their own: give --reward model:FOLDER, process:FOLDER, judge:MODEL, length:WORDS or format:REGEX")
     await check_gold(found, problems[:16])
     return found
+
+
+def _is_file(task: str) -> bool:
+    """Whether these are prompts and no task, whose own options may name files too. Raises UserError for any other path."""
+    if task.partition(":")[0] in (*TASKS, "rg"):
+        return False
+    if task.endswith((".jsonl", ".jsonl.gz")):
+        return True
+    if "/" in task and Path(task).exists():
+        raise UserError(f"'{task}' is no file of prompts: give a .jsonl or .jsonl.gz file, or a task's name")
+    return False

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from posttrain.policy.lora import LoraConfig
 from posttrain.policy.optim import AdamWConfig
@@ -40,7 +41,13 @@ class Settings:
     mirrors: tuple[str, ...] = ()
     """Also send the metrics to wandb, trackio or tensorboard (each an extra)."""
 
+    MAY_BE_INFINITE: ClassVar[tuple[str, ...]] = ()
+    """Settings of which infinity means: no limit."""
+
     def __post_init__(self) -> None:
+        for name, value in ((f.name, getattr(self, f.name)) for f in fields(self)):
+            if isinstance(value, float) and (math.isnan(value) or math.isinf(value) and name not in self.MAY_BE_INFINITE):
+                raise UserError(f"{_flag(name)} must be a finite number, not {value}")
         self._at_least(1, "steps", "tokens_per_batch", "checkpoint_every")
         self._at_least(0, "lora_rank")
 
@@ -53,4 +60,14 @@ class Settings:
         """Refuse settings below `least`, nan among them."""
         for name in names:
             if not getattr(self, name) >= least:
-                raise UserError(f"--{name.replace('_', '-')} must be at least {least}")
+                raise UserError(f"{_flag(name)} must be at least {least}")
+
+    def _only_if(self, holds: bool, when: str, *names: str) -> None:
+        """Refuse settings other than their default that nothing would read, since `holds` is false: they would be passed over in silence."""
+        for field_ in fields(self):
+            if not holds and field_.name in names and getattr(self, field_.name) != field_.default:
+                raise UserError(f"{_flag(field_.name)} has no effect without {when}: leave it out, or add that")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

@@ -6,11 +6,15 @@ asked. It is dropped and counted, or refused, as the configuration says.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from os.path import commonprefix
 from typing import Any, Generic, Literal, TypeVar
 
 from posttrain.batching import TokenSequence
+from posttrain.data.conversations import Conversation
+from posttrain.data.loaded import WhenBad
 from posttrain.renderer import Rendered, Renderer, Tools
 from posttrain.types import Message, UserError
 
@@ -20,32 +24,58 @@ Made = TypeVar("Made")
 WhenTooLong = Literal["drop", "error"]
 
 
-def sequence(rendered: Rendered, trained: Literal["assistant", "all"] = "assistant") -> TokenSequence:
-    """The rendered conversation as a prompt (up to the first trained token) and what follows it, with its marks.
+WhichTokens = Literal["assistant", "all"]
+"""Learn the assistant's tokens, or all."""
 
-    `all` trains on every token but the first, which nothing predicts. Raises UserError where nothing is trained on.
+
+def sequences(renderer: Renderer, conversation: Conversation, trained: WhichTokens = "assistant") -> list[TokenSequence]:
+    """The conversation as training sequences: one, or one for each answer where the chat template rewrites what came before.
+
+    Every turn of the assistant is learned in exactly one of them, but for those that the conversation says are only read.
+    `all` trains on every token but the first, which nothing predicts, and not again on what an earlier sequence begins
+    with. Raises UserError where nothing is trained on, and where the chat template cannot mark the conversation.
     """
-    if trained == "all":
-        return TokenSequence(rendered.token_ids[:1], rendered.token_ids[1:])
+    learned = [i for i, m in enumerate(conversation.messages) if m.role == "assistant" and (trained == "all" or i not in conversation.only_read)]
+    parts = renderer.documents(conversation.messages, conversation.tools, learned)
+    if not parts:
+        raise UserError("no turn of this conversation is the assistant's to learn, so that there is nothing to train on: give it one")
+    return [sequence(part) for part in (everything(parts) if trained == "all" else parts)]
+
+
+def sequence(rendered: Rendered) -> TokenSequence:
+    """The rendered text as a prompt (up to the first trained token) and what follows it, with its marks.
+
+    Raises UserError where nothing is trained on.
+    """
     if not any(rendered.trained):
-        raise UserError("nothing in this conversation is the assistant's, so that there is nothing to train on: give it an assistant's message")
+        raise UserError("nothing in this text is the assistant's, so that there is nothing to train on: give it an assistant's message")
     start = rendered.trained.index(True)
     return TokenSequence(rendered.token_ids[:start], rendered.token_ids[start:], rendered.trained[start:])
+
+
+def everything(parts: Sequence[Rendered]) -> list[Rendered]:
+    """The same texts with every token marked but the first, and but those that an earlier text begins with."""
+    made: list[Rendered] = []
+    for part in parts:
+        seen = max((len(commonprefix([part.token_ids, earlier.token_ids])) for earlier in made), default=1)
+        made.append(Rendered(part.token_ids, tuple(i >= max(1, seen) for i in range(len(part.token_ids)))))
+    return made
 
 
 def completion(renderer: Renderer, prompt: Sequence[Message], answer: Sequence[Message], tools: Tools = ()) -> TokenSequence:
     """A prompt and the assistant's answer to it, the tokens of the answer's own turns marked.
 
     Answers to one prompt share it token for token, so that they pack together. The assistant's turns in the prompt are
-    not trained on.
+    not trained on. It ends where the last of the answer's turns does. Raises UserError as `Renderer.documents`, where
+    the answer has no turn of the assistant, and where the chat template rewrites the answer's own turns.
     """
-    read = renderer.prompt(prompt, tools)
-    rendered = renderer.render((*prompt, *answer), tools)
-    if rendered.token_ids[: len(read)] != read:
-        raise UserError("this chat template writes a prompt in another way when an answer follows it: give a template that only appends")
-    marks = rendered.trained[len(read) :]
-    last = max((i for i, mark in enumerate(marks) if mark), default=-1) + 1
-    return TokenSequence(read, rendered.token_ids[len(read) : len(read) + last], marks[:last])
+    turns = range(len(prompt), len(prompt) + len(answer))
+    parts = renderer.documents((*prompt, *answer), tools, turns)
+    if len(parts) != 1:
+        raise UserError("this chat template rewrites an answer of several turns as it goes on (or it has none): give a template that only appends")
+    part, read = parts[0], renderer.prompt(prompt, tools)
+    start = len(read) if part.token_ids[: len(read)] == read else part.trained.index(True)
+    return TokenSequence(part.token_ids[:start], part.token_ids[start : part.n_settled], part.trained[start : part.n_settled])
 
 
 @dataclass(frozen=True)
@@ -60,15 +90,24 @@ class Fitted(Generic[Item, Made]):
 
 def fit(
     items: Sequence[Item], make: Callable[[Item], Made], sequences: Callable[[Made], Sequence[TokenSequence]], context: int,
-    when_too_long: WhenTooLong = "drop", name: Callable[[Item], Any] = lambda item: getattr(item, "id", item),
+    when_too_long: WhenTooLong = "drop", name: Callable[[Item], Any] = lambda item: getattr(item, "id", item), when_bad: WhenBad = "error",
 ) -> Fitted[Item, Made]:  # fmt: skip
     """Make every item, and leave out those of which a sequence is longer than `context` tokens.
 
-    Raises UserError at the first such item with `when_too_long` "error", and where nothing is left.
+    Raises UserError, naming the item, at the first that is too long with `when_too_long` "error" and at the first that
+    cannot be made (its chat template refuses it, say) with `when_bad` "error"; and where nothing is left.
     """
-    kept, made, n_long = [], [], 0
+    kept: list[Item] = []
+    made: list[Made] = []
+    dropped = Counter[str]()
     for item in items:
-        new = make(item)
+        try:
+            new = make(item)
+        except UserError as error:
+            if when_bad == "error":
+                raise UserError(f"{name(item)}: {error}") from error
+            dropped[str(error)] += 1
+            continue
         longest = max((len(s.prompt) + len(s.tokens) for s in sequences(new)), default=0)
         if longest <= context:
             kept.append(item)
@@ -76,7 +115,8 @@ def fit(
         elif when_too_long == "error":
             raise UserError(f"{name(item)} has {longest} tokens, the context holds {context}: shorten it, or say --when-too-long drop")
         else:
-            n_long += 1
+            dropped[f"longer than {context} tokens"] += 1
     if not kept:
-        raise UserError(f"none of the {len(items)} texts fits the context of {context} tokens: give shorter ones, or a model with a longer context")
-    return Fitted(kept, made, {f"longer than {context} tokens": n_long} if n_long else {})
+        why = ", ".join(f"{n} {reason}" for reason, n in dropped.items())
+        raise UserError(f"none of the {len(items)} texts can be used ({why}); give others, or a model with another template or a longer context")
+    return Fitted(kept, made, dict(dropped))

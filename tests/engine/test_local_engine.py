@@ -162,7 +162,9 @@ def test_the_sampler_says_what_the_policy_says(policy):
 def test_with_heads_of_whole_lanes_sampler_and_policy_agree_to_the_bit_where_the_processor_lets_them(tmp_path):
     sizes = {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512}
     policy = load_policy(str(write_model(tmp_path, **sizes)), "float32")
-    assert mismatch(policy, full_draws(sampled(policy, BUSY))).max() <= 1e-6
+    q, k = torch.randn(8, 16, 16), torch.randn(8, 16, 16)
+    small_products_stand_alone = torch.equal(q[:, :1].contiguous() @ k, (q @ k)[:, :1])
+    assert mismatch(policy, full_draws(sampled(policy, BUSY))).max() <= (1e-6 if small_products_stand_alone else 2e-5)
 
 
 def test_in_bf16_the_sampler_is_near_the_policy():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from posttrain.policy.numerics import prefer_reproducible_products
+from posttrain.policy.numerics import prepare
 
 # Before the first product of the process, whichever module of this folder makes it.
-prefer_reproducible_products()
+prepare()

@@ -13,7 +13,7 @@ from posttrain.losses.kl import k1, k2, k3
 from posttrain.losses.policy import reinforce
 from posttrain.losses.ratio import importance_ratio
 from tests.exact.check import Check, gradient_check
-from tests.exact.expectation import Groups, cosine, expected_loss, gradient, gradient_error, kl_divergence, slopes
+from tests.exact.expectation import Groups, cosine, expected_loss, gradient, gradient_error, kl_divergence, slopes, to_go
 from tests.exact.policies import EnumerablePolicy, SoftmaxBandit, bandit, transformer, tree
 
 Estimator = Callable[[Tensor, Tensor], Tensor]
@@ -100,7 +100,7 @@ def k1_in_the_reward_descends_the_kl_of_sequences() -> Iterator[Check]:
         policy, reference = _pair(name)
         true = slopes(partial(_reverse_kl, policy, reference), policy)
         penalty_n = k1(policy.logprobs().detach(), reference.logprobs())
-        for words, credit_n in (("whole return", None), ("reward-to-go", _to_go(policy, penalty_n))):
+        for words, credit_n in (("whole return", None), ("reward-to-go", to_go(policy, penalty_n))):
             loss = expected_loss(policy, -policy.per_sequence(penalty_n), loss=_with_credit(credit_n))
             error = gradient_error(loss, true, policy)
             yield gradient_check("10", f"k1 in the reward, {words}, descends KL(policy, ref)", name, error)
@@ -121,13 +121,6 @@ def penalties_in_the_loss_forget_what_a_token_leads_to() -> Iterator[Check]:
     words = "policies that differ behind the first token only: gradient norm on the first token"
     yield Check("10", f"{words}, of KL(policy, ref)", 0.1, true_first, relation=">")
     yield Check("10", f"{words}, of k2 as a loss", 0, blind, 1e-12)
-
-
-def _to_go(policy: EnumerablePolicy, values_n: Tensor) -> Tensor:
-    """For each token, the sum from it to the end of its completion."""
-    total_n = policy.per_sequence(values_n)[policy.sequence_ids]
-    before_n = torch.cat([values.cumsum(0) - values for values in values_n.split(policy.lengths.tolist())])
-    return total_n - before_n
 
 
 def _with_credit(credit_n: Tensor | None) -> Callable[..., Tensor]:

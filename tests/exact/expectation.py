@@ -7,7 +7,7 @@ training does; the exact objective that it is held against shares none of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -151,6 +151,35 @@ def cosine(value: Tensor, true_slopes: Tensor, policy: EnumerablePolicy) -> floa
     """The cosine between the gradient of `value` and the true one."""
     measured = directions(policy) @ gradient(value, policy)
     return torch.nn.functional.cosine_similarity(measured, true_slopes, dim=0).item()
+
+
+def to_go(policy: EnumerablePolicy, values_n: Tensor) -> Tensor:
+    """For each token, the sum from it to the end of its completion."""
+    total_n = policy.per_sequence(values_n)[policy.sequence_ids]
+    before_n = torch.cat([values.cumsum(0) - values for values in values_n.split(policy.lengths.tolist())])
+    return total_n - before_n
+
+
+def given_state(policy: EnumerablePolicy, values_n: Tensor, probabilities_S: Tensor) -> Tensor:
+    """For each token, the expectation of `values_n` over what is drawn behind the same prefix."""
+    chance_n = probabilities_S[policy.sequence_ids]
+    sums_X = [torch.zeros(policy.n_states, dtype=torch.float64).index_add(0, policy.state_ids, x) for x in (chance_n * values_n, chance_n)]
+    return (sums_X[0] / sums_X[1])[policy.state_ids]
+
+
+def minimise(loss: Callable[[], Tensor], parameters: Iterable[Tensor]) -> None:
+    """Go down to where the gradient is 0, by L-BFGS: for losses whose samples do not come from what is trained."""
+    optimizer = torch.optim.LBFGS(
+        list(parameters), max_iter=1000, tolerance_grad=1e-13, tolerance_change=1e-18, history_size=50, line_search_fn="strong_wolfe"
+    )
+
+    def value() -> Tensor:
+        optimizer.zero_grad()
+        found = loss()
+        found.backward()
+        return found
+
+    optimizer.step(value)
 
 
 def kl_divergence(p_S: Tensor, q_S: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """One forward: what is packed, chunked, sampled or adapted is what it would be alone, dense, trained or bare.
 
 Models are random; *tiny* is a Llama of two layers over bytes, *lanes* the same with heads of 16 numbers, and *smollm2* the
-embedded real model. Differences between sampler and trainer depend on the processor: 0 here is Intel's MKL in its
-reproducible mode, and in bf16 a processor without units for it.
+embedded real model. Differences between sampler and trainer depend on the processor: with Intel's MKL in its reproducible
+mode they are 0; elsewhere products of very small matrices add in another order when there are few rows.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def the_sampler_says_what_the_trainer_says() -> Iterator[Check]:
     with tempfile.TemporaryDirectory() as folder:
         lanes = load_policy(str(write_model(Path(folder), **LANES)), "float32")
     for temperature in (1.0, 0.7):
-        yield Check("27", f"{words} lanes, fp32, T = {temperature}", 0, _disagreement(lanes, temperature), 1e-6)
+        yield Check("27", f"{words} lanes, fp32, T = {temperature}", 0, _disagreement(lanes, temperature), 2e-5)
     yield Check("27", f"{words} tiny, fp32", 0, _disagreement(_tiny(), 1.0), 1e-5)
     yield Check("27", f"{words} tiny, bf16", 0, _disagreement(load_policy("tiny", "bfloat16"), 1.0), 0.1)
 
@@ -115,7 +115,7 @@ def _with_gradients(outputs: tuple[Tensor, Tensor], inputs: list[Tensor], grads:
     return [*outputs, *torch.autograd.grad((torch.stack(outputs) * grads).sum(), inputs)]
 
 
-def the_chunked_head_is_the_dense_one() -> Iterator[Check]:
+def the_blocked_head_is_the_dense_one() -> Iterator[Check]:
     n, width, rows, vocabulary = 600, 8, 1 << 15, (1 << 15) - 64
     generator = torch.Generator().manual_seed(0)
     values = [torch.randn(*shape, generator=generator) for shape in ((n, width), (rows, width), (rows,))]
@@ -124,17 +124,17 @@ def the_chunked_head_is_the_dense_one() -> Iterator[Check]:
     inputs = [x.clone().requires_grad_() for x in values]
     head = Head(inputs[1], inputs[2], vocabulary, scale=0.7, softcap=5.0)
     with LargestResult() as largest:
-        chunked = _with_gradients(head.logprobs(inputs[0], targets, temperatures), inputs, grads)
+        blocked = _with_gradients(head.logprobs(inputs[0], targets, temperatures), inputs, grads)
     doubles = [x.double().requires_grad_() for x in values]
     dense = _with_gradients(dense_head(head, *doubles, targets, temperatures), doubles, grads)
     names = ("log-probs", "entropies", "gradient of hidden states", "gradient of the embedding", "gradient of the bias")
-    for name, a, b in zip(names, chunked, dense, strict=True):
+    for name, a, b in zip(names, blocked, dense, strict=True):
         error = ((a.double() - b).abs().max() / b.abs().max()).item()
-        yield Check("37", f"chunked head in fp32 against the dense one in fp64, largest error over largest value: {name}", 0, error, 1e-5)
-    padding = max(g[vocabulary:].abs().max().item() for g in chunked[-2:])
+        yield Check("37", f"blocked head in fp32 against the dense one in fp64, largest error over largest value: {name}", 0, error, 1e-5)
+    padding = max(g[vocabulary:].abs().max().item() for g in blocked[-2:])
     yield Check("38", "rows of padding in the embedding: largest gradient", 0, padding)
     claim = f"largest tensor in its forward and backward pass, over {n} x {rows} logits"
-    yield Check("37", claim, 0.9, largest.numel / (n * rows), relation="<")
+    yield Check("37", claim, 0.1, largest.numel / (n * rows), relation="<")
 
 
 # ----------------------------------------------------------------------------------------------------------------- adapter
@@ -165,7 +165,7 @@ CHECKS = (
     packing_leaks_nothing,
     packing_adds_gradients,
     the_sampler_says_what_the_trainer_says,
-    the_chunked_head_is_the_dense_one,
+    the_blocked_head_is_the_dense_one,
     without_its_adapter_a_policy_is_the_model_it_began_as,
 )
 SLOW_CHECKS = (the_sampler_says_what_the_trainer_says_of_a_real_model,)

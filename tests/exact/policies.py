@@ -60,6 +60,17 @@ class EnumerablePolicy(nn.Module, ABC):
         """Which completion each token belongs to."""
         return torch.arange(len(self.sequences)).repeat_interleave(self.lengths)
 
+    @cached_property
+    def state_ids(self) -> Int[Tensor, " tokens"]:
+        """Which state each token was drawn in: tokens behind the same prefix share one. The first is the prompt alone."""
+        prefixes = [sequence[:t] for sequence in self.sequences for t in range(len(sequence))]
+        number = {prefix: i for i, prefix in enumerate(sorted(set(prefixes), key=lambda prefix: (len(prefix), prefix)))}
+        return torch.tensor([number[prefix] for prefix in prefixes])
+
+    @property
+    def n_states(self) -> int:
+        return int(self.state_ids.max()) + 1
+
 
 class SoftmaxBandit(EnumerablePolicy):
     """One token from a softmax over free logits."""
@@ -85,6 +96,20 @@ class TokenTree(EnumerablePolicy):
         first_SV = self.first_V.expand(len(self.sequences), -1)
         second_SV = self.second_VV.repeat_interleave(len(self.first_V), 0)
         return torch.stack([first_SV, second_SV], 1).flatten(0, 1)
+
+
+class StoppingTree(EnumerablePolicy):
+    """Completions that end at token 0 or after `max_tokens`, from logits of their own behind every prefix: any distribution
+    over completions of mixed lengths can be reached."""
+
+    def __init__(self, vocabulary: int = 3, max_tokens: int = 3, seed: int = 0) -> None:
+        super().__init__()
+        self.sequences = tuple(_ending_at_zero(vocabulary, max_tokens))
+        generator = torch.Generator().manual_seed(seed)
+        self.logits_XV = nn.Parameter(torch.randn(self.n_states, vocabulary, generator=generator, dtype=torch.float64))
+
+    def logits(self) -> Float[Tensor, "tokens vocabulary"]:
+        return self.logits_XV[self.state_ids]
 
 
 class TinyTransformer(EnumerablePolicy):
@@ -142,6 +167,11 @@ def tree(seed: int = 0, vocabulary: int = 3) -> TokenTree:
     """A tree with random logits of spread 1."""
     generator = torch.Generator().manual_seed(seed)
     return TokenTree(torch.randn(vocabulary, generator=generator), torch.randn(vocabulary, vocabulary, generator=generator))
+
+
+def stopping_tree(seed: int = 0) -> StoppingTree:
+    """A stopping tree with random logits of spread 1; 15 completions of 1 to 3 tokens."""
+    return StoppingTree(seed=seed)
 
 
 def transformer(seed: int = 0) -> TinyTransformer:

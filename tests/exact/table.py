@@ -10,19 +10,35 @@ from __future__ import annotations
 from collections.abc import Iterator
 from types import ModuleType
 
-from tests.exact import divergences, fixed_points, forward, gradients, reductions, sampling
+from tests.exact import (
+    critics,
+    distillation,
+    divergences,
+    fixed_points,
+    forward,
+    gradients,
+    optima,
+    preferences,
+    reductions,
+    reward_models,
+    sampling,
+    steps,
+)
 from tests.exact.check import Check, CheckFunction, rows
 
-SECTIONS: tuple[ModuleType, ...] = (gradients, divergences, fixed_points, reductions, sampling, forward)
+SECTIONS: tuple[ModuleType, ...] = (
+    gradients, divergences, fixed_points, optima, critics, preferences, reward_models, distillation, reductions, sampling, steps, forward,
+)  # fmt: skip
 
 HEADER = """# What is checked exactly
 
 Written by `python -m tests.exact.table > docs/CORRECTNESS.md`; no number here was typed by hand, and the tests measure
 each again. Expectations are sums over every completion of a policy that has few enough of them, in float64: a *bandit*
-(6 completions of one token), a *tree* (9 of two tokens, with logits of its own behind each prefix) and a *transformer*
-(a Llama of one layer, 121 completions of 1 to 4 tokens). Gradients are compared with finite differences of the exact
-objective; a relative gradient error is the norm of the difference over the norm of the truth. G is the group size.
-The last section is of real forwards: *tiny* is a random Llama of two layers over bytes, *lanes* the same with heads of
+(6 completions of one token), a *tree* (9 of two tokens, with logits of its own behind each prefix), a *stopping tree* (the
+same with 15 completions of 1 to 3 tokens) and a *transformer* (a Llama of one layer, 121 completions of 1 to 4 tokens).
+Gradients are compared with finite differences of the exact objective; a relative gradient error is the norm of the
+difference over the norm of the truth. G is the group size.
+The last two sections are of real forwards: *tiny* is a random Llama of two layers over bytes, *lanes* the same with heads of
 16 numbers, *smollm2* the embedded model. What sampler and trainer differ by depends on the processor and on the shapes
 that its products have kernels for.
 

@@ -1,44 +1,22 @@
-"""A random tiny model learns a toy task by GRPO, and does not learn it from rewards that know nothing of it.
-
-The task: say the one letter that is asked for. The answer is one token of 258, so what a policy earns on average is not
-estimated but read off: the mean probability of the right letter.
-"""
+"""A random tiny model learns to say a letter by GRPO, and does not learn it from rewards that know nothing of it."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 from dataclasses import dataclass
 
 from posttrain.algorithms.grpo import Config, Learner, step
-from posttrain.policy.hf import Policy
 from posttrain.policy.optim import AdamWConfig
 from posttrain.seeds import fold
-from posttrain.types import Message, Problem, Rollout, Score
+from posttrain.types import Rollout, Score
 from tests.algorithms.toy import learner
+from tests.learn.letters import SayTheLetter, expected_reward
 
 STEPS = 100
 CONFIG = Config(
     problems_per_step=8, group_size=32, max_tokens=1, entropy_coef=0.1, tokens_per_batch=8192, dtype="float32", seed=0,
     optim=AdamWConfig(learning_rate=3e-3),
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class SayTheLetter:
-    """Right is the letter asked for."""
-
-    letters: str = "abcd"
-    name: str = "say the letter"
-
-    def problems(self, split: str) -> list[Problem]:
-        return [Problem(f"{split}-{letter}", (Message("user", f"Say {letter}."),), letter) for letter in self.letters]
-
-    async def score(self, rollout: Rollout) -> Score:
-        return Score(float(rollout.text == rollout.problem.answer))
-
-    def solution(self, problem: Problem) -> str:
-        return problem.answer
 
 
 @dataclass(frozen=True)
@@ -61,13 +39,6 @@ class CoinTosses(SayTheLetter):
 def _draw(rollout: Rollout) -> int:
     """A number that has nothing to do with what was said."""
     return fold(rollout.completions[0].sampling.seed, "shuffle", rollout.sample)
-
-
-def expected_reward(policy: Policy) -> float:
-    """The mean probability of the right letter."""
-    task = SayTheLetter()
-    letters = [(policy.renderer.prompt(p.messages), policy.renderer.encode(p.answer)) for p in task.problems("train")]
-    return sum(math.exp(logprobs[0]) for logprobs, _ in policy.score_tokens(letters)) / len(letters)
 
 
 def trained(task: SayTheLetter, steps: int = STEPS) -> Learner:

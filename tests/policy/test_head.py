@@ -1,4 +1,4 @@
-"""The chunked head: the numbers of the dense one, by hand and by reference, without the dense one's memory."""
+"""The blocked head: the numbers of the dense one, by hand and by reference, without the dense one's memory."""
 
 from __future__ import annotations
 
@@ -12,33 +12,28 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from posttrain.policy.head import CHUNK_LOGITS, Head, entropy, tempered_logprobs
+from posttrain.policy.head import BLOCK, Head, Partition, entropy, tempered_logprobs
 from tests.small_models import LargestResult, dense_head
-
-
-@dataclass(frozen=True)
-class SmallChunks(Head):
-    """A head that computes three predictions at once, so that a few of them make several chunks."""
-
-    chunk: int = 3
 
 
 class Case:
     """Random hidden states and weights, and what both heads make of them."""
 
-    def __init__(self, n=10, d=6, v=20, vocab=None, bias=False, scale=1.0, softcap=None, temperature=None, seed=0, dtype=torch.float32) -> None:
+    def __init__(self, n=10, d=6, v=20, vocab=None, bias=False, scale=1.0, softcap=None, temperature=None, seed=0, dtype=torch.float32,
+                 block=7) -> None:  # fmt: skip
+        """Seven tokens to a block, so that a small vocabulary makes several."""
         generator = torch.Generator().manual_seed(seed)
         rand = lambda *shape: torch.randn(*shape, generator=generator).to(dtype)  # noqa: E731
         self.hidden, self.weight, self.bias = rand(n, d), rand(v, d), rand(v) if bias else None
         self.targets = torch.randint(0, vocab or v, (n,), generator=generator)
         self.temperatures = torch.rand(n, generator=generator) + 0.5 if temperature is None else torch.full((n,), temperature)
         self.grads = torch.randn(2, n, generator=generator)
-        self.settings = {"vocab_size": vocab, "scale": scale, "softcap": softcap}
+        self.settings = {"vocab_size": vocab, "scale": scale, "softcap": softcap, "block": block}
 
-    def measured(self, kind: type[Head] = SmallChunks) -> list[Tensor]:
+    def measured(self) -> list[Tensor]:
         """Log-probs, entropies, and the gradients of a weighted sum of both."""
         inputs = self._inputs(lambda x: x)
-        head = kind(inputs[1], inputs[2], **self.settings)
+        head = Head(inputs[1], inputs[2], **self.settings)
         return self._with_gradients(head.logprobs(inputs[0], self.targets, self.temperatures), inputs)
 
     def expected(self) -> list[Tensor]:
@@ -154,14 +149,13 @@ def test_values_and_gradients_are_those_of_the_dense_head(settings):
 
 @settings(max_examples=40)
 @given(st.integers(1, 9), st.integers(1, 5), st.integers(2, 30), st.booleans(), st.sampled_from([None, 2.0]), st.integers(0, 99))
-def test_whatever_the_shape_the_chunks_do_not_show(n, d, v, bias, softcap, seed):
+def test_whatever_the_shape_the_blocks_do_not_show(n, d, v, bias, softcap, seed):
     assert_equal_to_dense(Case(n, d, v, max(1, v - 3), bias, 1.3, softcap, seed=seed))
 
 
-def test_the_products_own_chunk_gives_the_same_as_small_ones():
-    case = Case(n=17)
-    for whole, cut in zip(case.measured(Head), case.measured(SmallChunks), strict=True):
-        assert_close(whole, cut)
+def test_the_products_own_block_gives_the_same_as_small_ones():
+    for whole, cut in zip(Case(n=17, block=BLOCK).measured(), Case(n=17).measured(), strict=True):
+        assert_close(whole, cut, rtol=1e-5, atol=1e-6)
 
 
 def test_padding_gets_no_gradient_at_all():
@@ -186,7 +180,7 @@ def test_log_probs_alone_and_entropies_alone_have_their_own_gradients():
 def test_a_frozen_embedding_gets_no_gradient_and_costs_none():
     case = Case()
     hidden = case.hidden.requires_grad_()
-    SmallChunks(case.weight).logprobs(hidden, case.targets, case.temperatures)[0].sum().backward()
+    Head(case.weight, block=7).logprobs(hidden, case.targets, case.temperatures)[0].sum().backward()
     assert case.weight.grad is None and hidden.grad is not None
 
 
@@ -216,14 +210,43 @@ def test_in_bf16_reductions_are_in_fp32():
 
 def test_all_logits_are_never_held_at_once_neither_forward_nor_backward():
     n, v = 100, 1 << 18
-    case = Case(n=n, d=2, v=v)
+    case = Case(n=n, d=2, v=v, block=BLOCK)
     with LargestResult() as largest:
-        case.measured(Head)
-    assert CHUNK_LOGITS // 2 < largest.numel <= CHUNK_LOGITS < n * v
+        case.measured()
+    assert largest.numel == max(n * BLOCK, 2 * v)  # a block of logits, or the embedding's gradient
 
 
-@pytest.mark.parametrize("v", [1, 1000, CHUNK_LOGITS // 3, CHUNK_LOGITS, CHUNK_LOGITS + 1])
-def test_a_chunk_is_as_many_predictions_as_fit_and_at_least_one(v):
-    chunk = Head(torch.empty(1, 1), vocab_size=v).chunk
-    assert chunk >= 1
-    assert chunk == 1 or chunk * v <= CHUNK_LOGITS < (chunk + 1) * v
+@pytest.mark.parametrize("size", [1, 6, 7, 8, 20])
+def test_the_blocks_are_the_vocabulary_in_order(size):
+    blocks = Head(torch.empty(30, 1), vocab_size=size, block=7).blocks
+    assert [i for block in blocks for i in range(30)[block]] == list(range(size))
+
+
+# -------------------------------------------------------------------------------------------------------------- partition
+
+
+def test_a_partition_of_two_blocks_by_hand():
+    partition = Partition(with_entropy=True)
+    partition.add(torch.tensor([[0.0, math.log(2)]]))
+    partition.add(torch.tensor([[math.log(5)]]))
+    assert partition.log_z.item() == pytest.approx(math.log(8), abs=1e-6)
+    assert partition.entropies.item() == pytest.approx(entropy_of(1, 2, 5), abs=1e-6)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_block_far_below_or_above_the_others_does_no_harm(order):
+    partition = Partition(with_entropy=True)
+    for logits in [torch.tensor([[1000.0, 1000.0]]), torch.tensor([[-1000.0]])][::order]:
+        partition.add(logits)
+    assert partition.log_z.item() == pytest.approx(1000 + math.log(2), rel=1e-6)
+    assert partition.entropies.item() == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_all_log_probs_are_those_of_the_chosen_tokens_however_many_rows():
+    case = Case(n=40, d=16, v=50)
+    head = Head(case.weight, block=7)
+    everything = head.all_logprobs(case.hidden, case.temperatures)
+    few = head.all_logprobs(case.hidden[3:8], case.temperatures[3:8])
+    chosen = head.logprobs(case.hidden, case.targets, case.temperatures)[0]
+    assert_close(everything.gather(1, case.targets[:, None])[:, 0], chosen, rtol=1e-6, atol=1e-5)
+    assert_close(everything[3:8], few, rtol=1e-6, atol=1e-5)

@@ -1,0 +1,120 @@
+"""Curves and points with their intervals, as an SVG text that stands alone: its own light ground, nothing fetched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 400, 68, 618, 78, 340
+GREY, INK = "#57606a", "#1c2128"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A value at a place, with the interval of either where it is known."""
+
+    x: float
+    y: float
+    y_ends: tuple[float, float] | None = None
+    x_ends: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Series:
+    """Marks of one name."""
+
+    name: str
+    colour: str
+    marks: Sequence[Mark]
+    is_line: bool = False
+    """Joined by a line, with the intervals as a band; else dots with bars."""
+    dashes: str = ""
+    """Of the line, as SVG writes them."""
+
+    @property
+    def known(self) -> list[Mark]:
+        return [m for m in self.marks if math.isfinite(m.x) and math.isfinite(m.y)]
+
+
+def chart(title: str, x_label: str, y_label: str, series: Sequence[Series]) -> str:
+    """The picture, or nothing where no series has a finite mark."""
+    marks = [m for s in series for m in s.known]
+    if not marks:
+        return ""
+    xs = [x for m in marks for x in (m.x, *(m.x_ends or ()))]
+    ys = [y for m in marks for y in (m.y, *(m.y_ends or ()))]
+    x_ticks, y_ticks = _ticks(min(xs), max(xs)), _ticks(min(ys), max(ys))
+    x_at, y_at = _scale(x_ticks, LEFT, RIGHT), _scale(y_ticks, BOTTOM, TOP)
+    size = f'width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(title)}" font-family="sans-serif" font-size="13">'
+    drawn = [part for s in series for part in (_line if s.is_line else _dots)(s, x_at, y_at)]
+    return "\n".join([head, *_frame(title, x_label, y_label, x_ticks, y_ticks, x_at, y_at), *_legend(series), *drawn, "</svg>"])
+
+
+Place = Callable[[float], float]
+
+
+def _line(s: Series, x_at: Place, y_at: Place) -> Iterator[str]:
+    known = s.known
+    sure = [m for m in known if m.y_ends]
+    band = [(m.x, m.y_ends[1]) for m in sure] + [(m.x, m.y_ends[0]) for m in reversed(sure)]
+    if len(sure) > 1:
+        yield f'<polygon points="{_places(band, x_at, y_at)}" fill="{s.colour}" fill-opacity=".13"/>'
+    places = _places([(m.x, m.y) for m in known], x_at, y_at)
+    yield f'<polyline points="{places}" fill="none" stroke="{s.colour}" stroke-width="2" stroke-dasharray="{s.dashes or "none"}"/>'
+
+
+def _dots(s: Series, x_at: Place, y_at: Place) -> Iterator[str]:
+    for m in s.known:
+        x, y = x_at(m.x), y_at(m.y)
+        if m.y_ends:
+            yield f'<path d="M{x:.1f} {y_at(m.y_ends[0]):.1f}V{y_at(m.y_ends[1]):.1f}" stroke="{s.colour}" stroke-width="2"/>'
+        if m.x_ends:
+            yield f'<path d="M{x_at(m.x_ends[0]):.1f} {y:.1f}H{x_at(m.x_ends[1]):.1f}" stroke="{s.colour}" stroke-width="2"/>'
+        yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{s.colour}"/>'
+
+
+def _places(pairs: Sequence[tuple[float, float]], x_at: Place, y_at: Place) -> str:
+    return " ".join(f"{x_at(x):.1f},{y_at(y):.1f}" for x, y in pairs)
+
+
+def _frame(title: str, x_label: str, y_label: str, x_ticks: list[float], y_ticks: list[float], x_at: Place, y_at: Place) -> Iterator[str]:
+    yield f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>'
+    yield f'<text x="20" y="26" font-size="15" font-weight="bold" fill="{INK}">{escape(title)}</text>'
+    for y in y_ticks:
+        yield f'<path d="M{LEFT} {y_at(y):.1f}H{RIGHT}" stroke="{"#aab2bd" if y == 0 else "#e4e7eb"}"/>'
+        yield f'<text x="{LEFT - 8}" y="{y_at(y) + 4:.1f}" text-anchor="end" fill="{GREY}">{_number(y)}</text>'
+    for x in x_ticks:
+        yield f'<text x="{x_at(x):.1f}" y="{BOTTOM + 20}" text-anchor="middle" fill="{GREY}">{_number(x)}</text>'
+    yield f'<text x="{(LEFT + RIGHT) / 2}" y="{BOTTOM + 44}" text-anchor="middle" fill="{GREY}">{escape(x_label)}</text>'
+    middle = (TOP + BOTTOM) / 2
+    yield f'<text x="16" y="{middle}" text-anchor="middle" fill="{GREY}" transform="rotate(-90 16 {middle})">{escape(y_label)}</text>'
+
+
+def _legend(series: Sequence[Series]) -> Iterator[str]:
+    left = 20
+    for s in (s for s in series if s.known):
+        look = f'<path d="M{left} 50h26" stroke="{s.colour}" stroke-width="2.5" stroke-dasharray="{s.dashes or "none"}"/>'
+        yield look if s.is_line else f'<circle cx="{left + 13}" cy="50" r="5" fill="{s.colour}"/>'
+        yield f'<text x="{left + 34}" y="54" fill="{INK}">{escape(s.name)}</text>'
+        left += 56 + 8 * len(s.name)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers in equal steps that enclose both."""
+    span = (high - low) or abs(high) or 1.0
+    rough = span / 5
+    unit = 10 ** math.floor(math.log10(rough))
+    step = next(m * unit for m in (1, 2, 5, 10) if m * unit >= rough * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
+
+
+def _scale(ticks: list[float], start: float, end: float) -> Place:
+    return lambda v: start + (v - ticks[0]) / (ticks[-1] - ticks[0]) * (end - start)
+
+
+def _number(value: float) -> str:
+    return f"{value:.6g}"
