@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.vocabularies import Vocabularies
 from posttrain.batching import pack
-from posttrain.policy.divergence import CHUNK_LOGITS, Divergence, divergences
+from posttrain.policy.divergence import Divergence, divergences
 from posttrain.policy.head import BLOCK, Head
 from posttrain.policy.hf import Policy, load_policy
 from tests.small_models import LargestResult, LiveBytes
@@ -32,14 +32,13 @@ def log_probs(policy: Policy, entropy_weight: float = 0.0) -> Callable[[int], No
     return run
 
 
-def divergence(kind: Divergence, vocabulary: int, at_once: int | None = None) -> Callable[[int], None]:
-    """Forward and backward through so many predictions of a student and a teacher, `at_once` of them in a chunk."""
-    chunk = at_once * vocabulary if at_once else CHUNK_LOGITS
-    student, teacher = (Head(torch.randn(vocabulary, 4, requires_grad=learns)) for learns in (True, False))
+def divergence(kind: Divergence, vocabulary: int, block: int = BLOCK) -> Callable[[int], None]:
+    """Forward and backward through so many predictions of a student and a teacher."""
+    student, teacher = (Head(torch.randn(vocabulary, 4, requires_grad=learns), block=block) for learns in (True, False))
 
     def run(n: int) -> None:
         states = torch.randn(n, 4, requires_grad=True)
-        divergences(student, states, teacher, torch.randn(n, 4), torch.ones(n), kind, chunk_logits=chunk).sum().backward()
+        divergences(student, states, teacher, torch.randn(n, 4), torch.ones(n), kind).sum().backward()
         student.weight.grad = None
 
     return run
@@ -58,7 +57,7 @@ def peak_bytes(run: Callable[[int], None], n: int) -> int:
 
 
 @pytest.mark.parametrize(("run_of", "held"), [
-    (lambda v: log_probs(policy_of(v), 0.01), 64 * (1 << 17)), (lambda v: divergence("jsd", v), CHUNK_LOGITS),
+    (lambda v: log_probs(policy_of(v), 0.01), 64 * (1 << 17)), (lambda v: divergence("jsd", v), 4 * (1 << 17)),
 ], ids=["log-probs, but the embedding's gradient", "divergences"])  # fmt: skip
 def test_no_tensor_forward_or_backward_holds_predictions_times_vocabulary(run_of, held):
     vocabulary, n = 1 << 17, 140
@@ -76,9 +75,9 @@ def test_twice_as_many_log_probs_need_no_more_than_their_block_of_logits(entropy
 
 
 @pytest.mark.parametrize("kind", ["forward_kl", "reverse_kl", "jsd"])
-def test_twice_as_many_divergences_need_no_second_chunk_of_logits(kind):
+def test_twice_as_many_divergences_need_no_more_than_their_block_of_logits(kind):
     vocabulary = 1 << 15
-    run = divergence(kind, vocabulary, at_once=8)
+    run = divergence(kind, vocabulary, block=BLOCK // 4)
     assert peak_bytes(run, 48) - peak_bytes(run, 24) < 24 * vocabulary
 
 
