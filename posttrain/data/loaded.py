@@ -58,15 +58,19 @@ def load_rows(path: str | Path, make: Callable[[str, dict[str, Any]], Item], whe
 def split(items: Sequence[Item], heldout_frac: float, key: Callable[[Item], Any] = repr) -> tuple[list[Item], list[Item]]:
     """The items to learn from, and those held out: by the hash of `key`, so that equal items never stand on both sides.
 
-    The choice depends on each item alone, not on its order or its neighbours. With `heldout_frac` above 0 neither side is
-    empty; it raises UserError where all items are the same, so that one would have to be.
+    Held out is whatever hashes below `heldout_frac`, so that prompts and the pairs made of them fall on the same sides, and as much
+    more as it takes to hold out that share of these items: pairs made of prompts that were split before have none of those
+    left. With `heldout_frac` above 0 neither side is empty; raises UserError where all items are the same, so that one would have
+    to be.
     """
     places = [int.from_bytes(sha256(repr(key(item)).encode()).digest()[:8]) / 2**64 for item in items]
     bound = heldout_frac
-    if heldout_frac > 0:
-        if len(set(places)) == 1:
+    if heldout_frac > 0 and places:
+        different = sorted(set(places))
+        if len(different) == 1:
             n = len(items)
             raise UserError(f"to hold rows out would leave nothing to learn from, since all {n} share one prompt: give rows with others, or --heldout-frac 0")
-        bound = min(max(bound, sorted(set(places))[1]), max(places)) if places else bound
+        share = different[min(max(1, round(heldout_frac * len(different))), len(different) - 1)]
+        bound = min(max(bound, share), different[-1])
     learned = [item for item, place in zip(items, places, strict=True) if place >= bound]
     return learned, [item for item, place in zip(items, places, strict=True) if place < bound]
