@@ -36,15 +36,17 @@ class Loaded(Generic[Item]):
 
 
 def load_rows(path: str | Path, make: Callable[[str, dict[str, Any]], Item], when_bad: WhenBad = "error") -> Loaded[Item]:
-    """`make(place, row)` of every row of a .jsonl or .jsonl.gz file.
+    """`make(name, row)` of every row of a .jsonl or .jsonl.gz file, the name saying file and line, and not the folder: it becomes the
+    item's id, and samples must not depend on where a file lies.
 
     `make` raises `Unusable` for a row that it cannot use. Raises UserError for a file that cannot be read, at the first
     unusable row with `when_bad` "error", and where no row is left.
     """
     items, dropped = [], Counter[str]()
+    file = Path(path).name
     for place, row in read_jsonl(path):
         try:
-            items.append(make(place, row))
+            items.append(make(place.replace(str(path), file, 1), row))
         except Unusable as reason:
             if when_bad == "error":
                 raise UserError(f"{place}: {reason}; mend it, or leave such rows out with --when-bad drop") from None

@@ -74,7 +74,7 @@ def test_what_is_learned_stands_in_brackets_its_end_of_turn_included_and_the_new
         "── 1 · a · 25 tokens, 3 trained",
         "<|im_start|>user⏎", "hi<|im_end|>⏎", "<|im_start|>assistant⏎", "⟦yo<|im_end|>⟧⏎",
         "",
-        f"── 2 · {data} line 2 · 72 tokens, 5 trained",
+        f"── 2 · {data.name} line 2 · 72 tokens, 5 trained",
         "<|im_start|>system⏎", "Be brief.<|im_end|>⏎",
         "<|im_start|>user⏎", "1+1?<|im_end|>⏎", "<|im_start|>assistant⏎", "⟦2<|im_end|>⟧⏎",
         "<|im_start|>user⏎", "2+2?<|im_end|>⏎", "<|im_start|>assistant⏎", "⟦4⏎", "<|im_end|>⟧⏎",

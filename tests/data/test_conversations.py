@@ -131,7 +131,7 @@ def test_turns_of_weight_0_are_only_read(tmp_path: Path) -> None:
 
 def test_a_conversation_is_called_by_its_id_or_by_its_place(tmp_path: Path) -> None:
     path = file_of(tmp_path, {"id": 7, "prompt": "hi", "completion": "yo"}, "", {"prompt": "hi", "completion": "yo"})
-    assert [c.id for c in load_conversations(path).items] == ["7", f"{path} line 3"]
+    assert [c.id for c in load_conversations(path).items] == ["7", f"{path.name} line 3"]
 
 
 def test_a_gzipped_file_is_read_too(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_a_line_of_this_kind_is_refused_in_one_sentence_with_its_number(reason: 
 def test_unusable_lines_are_left_out_and_counted_by_reason_if_one_says_so(tmp_path: Path) -> None:
     path = file_of(tmp_path, {"messages": [HI]}, {"prompt": "hi", "completion": "yo"}, {"messages": [HI]}, {"messages": [HI, YO, HI]})
     loaded = load_conversations(path, "drop")
-    assert [c.id for c in loaded.items] == [f"{path} line 2"]
+    assert [c.id for c in loaded.items] == [f"{path.name} line 2"]
     assert loaded.dropped == {"has no turn of the assistant": 2, "ends in a turn of the user, not of the assistant": 1}
     assert str(loaded) == "1 used, left out: 2 has no turn of the assistant, 1 ends in a turn of the user, not of the assistant"
 

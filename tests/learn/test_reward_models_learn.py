@@ -33,6 +33,7 @@ def learned(rows: list[dict[str, Any]], folder: Path, *flags: str) -> list[dict[
 @pytest.fixture(scope="module")
 def exclaimed() -> list[dict[str, Any]]:
     """Whoever ends in an exclamation mark is preferred."""
+    DICE.seed(0)
     return [{"prompt": f"Say {word()} {i}.", "chosen": word() + "!", "rejected": word() + "?"} for i in range(160)]
 
 
@@ -45,14 +46,16 @@ def test_pairs_held_out_are_ranked_right_and_the_interval_says_so(exclaimed: lis
 
 
 def test_centering_draws_rewards_to_0_and_leaves_the_ranking(exclaimed: list[dict[str, Any]], tmp_path: Path) -> None:
-    shifted = ("--learning-rate", "2e-3", "--steps", "24")
+    """With this seed rewards drift without it; with it they swing about 0, so that their mean over the last steps is taken."""
+    shifted = ("--learning-rate", "2e-3", "--steps", "24", "--seed", "2")
     folders = [tmp_path / name for name in ("free", "centred")]
     for folder in folders:
         folder.mkdir()
-    *_, free = learned(exclaimed, folders[0], *shifted)
-    *_, centred = learned(exclaimed, folders[1], *shifted, "--centering", "0.01")
-    assert centred["heldout/accuracy_low"] > 0.85 and free["heldout/accuracy_low"] > 0.85
-    assert abs(centred["reward/mean"]) < 0.25 * abs(free["reward/mean"])
+    free = learned(exclaimed, folders[0], *shifted)
+    centred = learned(exclaimed, folders[1], *shifted, "--centering", "0.1")
+    assert centred[-1]["heldout/accuracy_low"] > 0.85 and free[-1]["heldout/accuracy_low"] > 0.85
+    late = lambda rows: abs(sum(row["reward/mean"] for row in rows[-12:]) / 12)  # noqa: E731
+    assert late(centred) < 0.25 * late(free)
 
 
 def test_margins_ask_for_as_much_more(exclaimed: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -66,6 +69,7 @@ def test_margins_ask_for_as_much_more(exclaimed: list[dict[str, Any]], tmp_path:
 
 
 def test_a_model_that_has_learned_noise_by_heart_is_found_out_by_its_calibration(tmp_path: Path) -> None:
+    DICE.seed(1)
     tossed = [{"prompt": f"Say {i}.", "chosen": word(), "rejected": word()} for i in range(100)]
     *_, last = learned([row for row in tossed if row["chosen"] != row["rejected"]], tmp_path, "--steps", "32", "--heldout-frac", "0.5")
     assert last["train/accuracy"] > 0.9 and last["heldout/accuracy_low"] < 0.5
@@ -73,6 +77,7 @@ def test_a_model_that_has_learned_noise_by_heart_is_found_out_by_its_calibration
 
 
 def test_the_wrong_step_is_found_and_the_answer_is_worth_what_its_worst_step_is(tmp_path: Path) -> None:
+    DICE.seed(2)
     rows = []
     for i in range(160):
         labels = [DICE.random() < 0.5 for _ in range(DICE.randint(1, 3))]
