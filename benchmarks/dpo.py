@@ -12,6 +12,7 @@ threads. A repeat is a pass over the data. Prompts and answers have 10 to 200 to
 log-normal, in passages of a novella; or they come from a file. Tokens read (a pair's prompt once, no padding) and trained
 are counted on each side, and the negative log-likelihood of the first pass is compared: a run whose sides did not read the
 same tokens, or not in the same context, is an error. Tokens per second are tokens read.
+Memory is at its height from the second optimizer step on, when AdamW has its moments: one step alone understates it.
 
 posttrain: `algorithms/dpo.step` with the defaults of `posttrain train dpo`, nothing held out. Both answers share their
 prompt's computation. It also computes entropy, accuracy and margins, and how far each side has moved. Weights, gradients and

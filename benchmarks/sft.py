@@ -12,6 +12,7 @@ optimizer step, and as many threads. A repeat is a pass over the data. Conversat
 together 20 to 400 tokens before the chat template's own, log-normal, in passages of a novella; or they come from a file.
 Tokens read (no padding) and trained are counted on each side, and the negative log-likelihood of the first pass is compared:
 a run whose sides did not read the same tokens, or not in the same context, is an error. Tokens per second are tokens read.
+Memory is at its height from the second optimizer step on, when AdamW has its moments: one step alone understates it.
 
 posttrain: `algorithms/sft.step` with the defaults of `posttrain train sft`, nothing held out. It also computes the entropy.
 Weights, gradients and AdamW's state are in fp32; in bfloat16, the model computes in bf16 copies of the weights.

@@ -11,7 +11,13 @@ first place (its effect is the first figure); calling "kept" what is merely "sho
 
     python -m experiments.context_distillation
 
-Measured (not yet).
+Measured (2026-11-25, 5 min on 2 cores, seed 0):
+- words per answer: 37.3 [36.4 38.2] (n 25) bare, 30.2 [27.0 33.4] (n 25) with the message, 31.4 [28.6 34.1] (n 25)
+  the student without it
+- change by the message -7.2 [-10.5 -3.8] (n 25), by distillation -5.9 [-8.8 -3.1] (n 25); share of the effect kept
+  0.83 [0.50 1.34] (n 25)
+- prompt tokens saved per request: 2
+- log-likelihood of the novella, nats per token: change -0.0052 [-0.0076 -0.0027] (n 23)
 """
 
 from __future__ import annotations

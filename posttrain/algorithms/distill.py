@@ -39,7 +39,7 @@ from posttrain.data.conversations import Conversation, load_conversations
 from posttrain.engine.local import LocalEngine
 from posttrain.losses.policy import reinforce
 from posttrain.policy.divergence import divergences
-from posttrain.policy.hf import Policy
+from posttrain.policy.hf import Policy, load_policy
 from posttrain.policy.optim import AdamWConfig
 from posttrain.renderer import Renderer
 from posttrain.training.job import Job
@@ -219,6 +219,9 @@ def _lessons(learner: Learner, rollout: Rollout) -> list[Lesson]:
         found.append(Lesson(s, TokenSequence(prompt, s.tokens, s.predicted, s.temperature), logprobs))
     if len(found) != 1:
         raise UserError("distillation on own samples needs answers of one turn")
+    longest, context = len(prompt) + len(found[0].teacher.tokens), learner.teacher.policy.max_context
+    if longest > context:
+        raise UserError(f"the teacher would read {longest} tokens, and its context holds {context}: shorten --teacher-system or --max-tokens")
     return found
 
 
@@ -260,20 +263,30 @@ async def train(config: Config) -> Path:
     job = Job.open(config, "distill", [config.data] if config.data else [])
     trained = job.trained(job.load_policy())
     policy = trained.policy
-    teacher = Reference.of(policy, config.teacher or config.model, config.dtype, bool(config.lora_rank) and not config.teacher)
+    teacher = _teacher(config, policy)
     system = (Message("system", _text(config.teacher_system)),) if config.teacher_system else ()
     task = await scored_task(config.task, judged=False) if config.on != "given" else None
     speaker = policy if config.on == "own" else teacher.policy
     agent = ModelAgent(LocalEngine(speaker), speaker.renderer, Sampling(config.temperature, config.max_tokens))
-    given = _given(config, policy, system, job) if config.on == "given" else []
+    given = _given(config, policy, teacher, system, job) if config.on == "given" else []
     learner = Learner(trained, teacher, agent, task, task.problems("train") if task else [], given, system, config)
     return await job.run_steps(trained, lambda _: step(learner))
 
 
-def _given(config: Config, policy: Policy, system: tuple[Message, ...], job: Job) -> list[Lesson]:
+def _teacher(config: Config, policy: Policy) -> Reference:
+    """The teacher, frozen; where it only writes, it may have another tokenizer than the student."""
+    if config.on != "teacher" or not config.teacher:
+        return Reference.of(policy, config.teacher or config.model, config.dtype, bool(config.lora_rank) and not config.teacher)
+    teacher = load_policy(config.teacher, config.dtype)
+    teacher.model.requires_grad_(False)
+    return Reference(teacher, False)
+
+
+def _given(config: Config, policy: Policy, teacher: Reference, system: tuple[Message, ...], job: Job) -> list[Lesson]:
     loaded = load_conversations(config.data, config.when_bad)
     make = lambda conversation: _lesson(policy.renderer, conversation, system)  # noqa: E731
-    data = fit(loaded.items, make, lambda lesson: (lesson.student, lesson.teacher), policy.max_context, config.when_too_long, when_bad=config.when_bad)
+    context = min(policy.max_context, teacher.policy.max_context)
+    data = fit(loaded.items, make, lambda lesson: (lesson.student, lesson.teacher), context, config.when_too_long, when_bad=config.when_bad)
     job.describe(conversations=len(data.made), left_out=loaded.dropped | data.dropped)
     return data.made
 

@@ -1,31 +1,26 @@
 """How far a student's next-token distribution is from a teacher's, over the whole vocabulary, without holding it for all tokens.
 
-Hidden states meet the output embeddings in chunks of a fixed number of logits, whatever the vocabulary; a chunk is reduced to one
-number per prediction and dropped, and the backward pass computes it again. The two models may differ in width and depth,
-not in vocabulary. The teacher gets no gradient.
+As in `head.py`, hidden states meet the output embeddings one block of the vocabulary after the other: once for the normalisers,
+once for the divergence, and in the backward pass once more for its gradient, which is known in closed form. The two models
+may differ in width and depth, not in vocabulary. The teacher gets no gradient.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from posttrain.policy.head import Head, tempered_logprobs
+from posttrain.policy.head import Gradients, Head, Temperatures
 from posttrain.types import UserError
-
-CHUNK_LOGITS = 1 << 22
-"""Logits of either model in memory at once: 16 MiB in fp32."""
 
 Divergence = Literal["forward_kl", "reverse_kl", "jsd"]
 
 
 def divergences(
-    student: Head, states: Tensor, teacher: Head, teacher_states: Tensor, temperatures: Tensor, kind: Divergence, beta: float = 0.5,
-    chunk_logits: int = CHUNK_LOGITS,
-) -> Tensor:  # fmt: skip
+    student: Head, states: Tensor, teacher: Head, teacher_states: Tensor, temperatures: Tensor, kind: Divergence, beta: float = 0.5
+) -> Tensor:
     """The divergence at each prediction in nats, Float32[N], differentiable in the student's `states` [N, D] and output embedding.
 
     - forward_kl: KL(teacher ‖ student), which covers all that the teacher does
@@ -40,17 +35,16 @@ def divergences(
         raise ValueError("the Jensen–Shannon divergence needs a beta strictly between 0 and 1")
     if student.size != teacher.size:
         raise UserError(f"student and teacher have vocabularies of {student.size} and {teacher.size} tokens: distil from a model of the same tokenizer")
-    return _ChunkedDivergence.apply(states, student.weight, student.bias, teacher_states.detach(), temperatures, student, teacher, kind, beta, chunk_logits)
+    return _BlockedDivergence.apply(states, student.weight, student.bias, teacher_states.detach(), temperatures, student, teacher, kind, beta)
 
 
 def dense_divergence(logp: Tensor, teacher_logp: Tensor, kind: Divergence, beta: float = 0.5) -> Tensor:
-    """The divergence of each row of log-probs [N, V], in nats; differentiable in both."""
+    """The divergence of each row of log-probs [N, V], in nats; of a block of the vocabulary its share. Differentiable in both."""
     if kind == "forward_kl":
         return _kl(teacher_logp, logp)
     if kind == "reverse_kl":
         return _kl(logp, teacher_logp)
-    log_beta, log_rest = torch.log(torch.tensor([beta, 1 - beta], dtype=logp.dtype))
-    mixture = torch.logaddexp(teacher_logp + log_beta, logp + log_rest)
+    mixture = _mixture(logp, teacher_logp, beta)
     return beta * _kl(teacher_logp, mixture) + (1 - beta) * _kl(logp, mixture)
 
 
@@ -58,41 +52,54 @@ def _kl(logp: Tensor, logq: Tensor) -> Tensor:
     return (logp.exp() * (logp - logq)).sum(-1)
 
 
-class _ChunkedDivergence(torch.autograd.Function):
-    """Each chunk is differentiated by itself, in the backward pass, from the hidden states and the embedding on."""
+def _mixture(logp: Tensor, teacher_logp: Tensor, beta: float) -> Tensor:
+    """Log-probs of beta · teacher + (1 − beta) · student."""
+    log_beta, log_rest = torch.log(torch.tensor([beta, 1 - beta], dtype=logp.dtype))
+    return torch.logaddexp(teacher_logp + log_beta, logp + log_rest)
+
+
+class _BlockedDivergence(torch.autograd.Function):
+    """The gradient in the student's tempered logits: p − q for the forward KL; p (e − Σ p e) for the reverse one, where e = log p − log q is
+    what the student exceeds the teacher by; for JSD the same with the mixture in the teacher's place, times 1 − beta."""
 
     @staticmethod
-    def forward(ctx, states, weight, bias, teacher_states, temperatures, student: Head, teacher: Head, kind, beta, chunk_logits):
-        ctx.heads, ctx.kind, ctx.beta, ctx.size = (student, teacher), kind, beta, max(1, chunk_logits // student.size)
-        ctx.save_for_backward(states, weight, bias, teacher_states, temperatures)
-        found = [
-            dense_divergence(tempered_logprobs(student.logits(s), t), tempered_logprobs(teacher.logits(u), t), kind, beta)
-            for s, u, t in _chunks(ctx.size, states, teacher_states, temperatures)
-        ]
-        return torch.cat(found) if found else states.new_zeros(0, dtype=torch.float32)
+    def forward(ctx, states, weight, bias, teacher_states, temperatures, student: Head, teacher: Head, kind, beta):
+        tempered = Temperatures(temperatures)
+        value, own_kl = states.new_zeros(2, len(states), dtype=torch.float32)
+        ctx.made = student, teacher, tempered, kind, beta
+        if not len(states):
+            ctx.save_for_backward(states, weight, bias, teacher_states, value, value, own_kl)
+            return value
+        log_z, teacher_log_z = student.log_z(states, tempered), teacher.log_z(teacher_states, tempered)
+        for block in student.blocks:
+            logp = tempered.divide(student.block_logits(states, block)) - log_z[:, None]
+            teacher_logp = tempered.divide(teacher.block_logits(teacher_states, block)) - teacher_log_z[:, None]
+            value += dense_divergence(logp, teacher_logp, kind, beta)
+            if kind != "forward_kl":
+                own_kl += (logp.exp() * _excess(logp, teacher_logp, kind, beta)).sum(-1)
+        ctx.save_for_backward(states, weight, bias, teacher_states, log_z, teacher_log_z, own_kl)
+        return value
 
     @staticmethod
     def backward(ctx, grad_output):
-        states, weight, bias, teacher_states, temperatures = ctx.saved_tensors
-        student, teacher = ctx.heads
-        grad_states = torch.empty_like(states)
-        sums = [torch.zeros(x.shape, dtype=torch.float32) if x is not None and x.requires_grad else None for x in (weight, bias)]
-        start = 0
-        for s, u, t, g in _chunks(ctx.size, states, teacher_states, temperatures, grad_output):
-            with torch.enable_grad():
-                leaves = [x.detach().requires_grad_() if x is not None else None for x in (s, weight, bias)]
-                logp = tempered_logprobs(replace(student, weight=leaves[1], bias=leaves[2]).logits(leaves[0]), t)
-                value = dense_divergence(logp, tempered_logprobs(teacher.logits(u), t).detach(), ctx.kind, ctx.beta)
-            wanted = [leaves[0], *(leaf for leaf, total in zip(leaves[1:], sums, strict=True) if total is not None)]
-            grads = iter(torch.autograd.grad(value, wanted, g))
-            grad_states[start : start + len(s)] = next(grads)
-            for total in sums:
-                if total is not None:
-                    total += next(grads)
-            start += len(s)
-        grad_weight, grad_bias = (None if x is None else x.to(y.dtype) for x, y in zip(sums, (weight, bias), strict=True))
-        return grad_states, grad_weight, grad_bias, None, None, None, None, None, None, None
+        states, weight, bias, teacher_states, log_z, teacher_log_z, own_kl = ctx.saved_tensors
+        student, teacher, tempered, kind, beta = ctx.made
+        gradients = Gradients(student, states, weight, bias, ctx.needs_input_grad[1])
+        for block in student.blocks if len(states) else ():
+            logits = student.block_logits(states, block)
+            logp = tempered.divide(logits) - log_z[:, None]
+            teacher_logp = tempered.divide(teacher.block_logits(teacher_states, block)) - teacher_log_z[:, None]
+            gradients.add(block, logits, grad_output[:, None] * _slope(logp, teacher_logp, own_kl, kind, beta), tempered)
+        return *gradients.found, None, None, None, None, None, None
 
 
-def _chunks(size: int, *columns: Tensor):
-    return zip(*(column.split(size) for column in columns), strict=True)
+def _excess(logp: Tensor, teacher_logp: Tensor, kind: Divergence, beta: float) -> Tensor:
+    return logp - (teacher_logp if kind == "reverse_kl" else _mixture(logp, teacher_logp, beta))
+
+
+def _slope(logp: Tensor, teacher_logp: Tensor, own_kl: Tensor, kind: Divergence, beta: float) -> Tensor:
+    """The gradient of each row's divergence in a block of the student's tempered logits."""
+    if kind == "forward_kl":
+        return logp.exp() - teacher_logp.exp()
+    slope = logp.exp() * (_excess(logp, teacher_logp, kind, beta) - own_kl[:, None])
+    return slope if kind == "reverse_kl" else (1 - beta) * slope

@@ -65,10 +65,18 @@ class Head:
         return _BlockedLogprobs.apply(hidden, self.weight, self.bias, targets, temperatures, self)
 
     @torch.no_grad()
+    def log_z(self, hidden: Tensor, tempered: Temperatures) -> Tensor:
+        """The log of the softmax's normaliser of each hidden state, Float32[N]."""
+        partition = Partition()
+        for block in self.blocks:
+            partition.add(tempered.divide(self.block_logits(hidden, block)))
+        return partition.log_z
+
+    @torch.no_grad()
     def all_logprobs(self, hidden: Tensor, temperatures: Tensor) -> Tensor:
         """Log-probs (nats) of the whole vocabulary, Float32[N, V], for a few hidden states: the same numbers as `logprobs`."""
         found, partition = hidden.new_empty(len(hidden), self.size, dtype=torch.float32), Partition()
-        tempered = _Temperatures(temperatures)
+        tempered = Temperatures(temperatures)
         for block in self.blocks:
             found[:, block] = tempered.divide(self.block_logits(hidden, block))
             partition.add(found[:, block])
@@ -118,7 +126,7 @@ def row_sums(x: Tensor) -> Tensor:
     return parts if whole == x.shape[1] else parts + x[:, whole:].sum(1)
 
 
-class _Temperatures:
+class Temperatures:
     """Division of each row by its temperature, left out where all are 1."""
 
     def __init__(self, temperatures: Tensor) -> None:
@@ -133,7 +141,7 @@ class _BlockedLogprobs(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden, weight, bias, targets, temperatures, head: Head):
-        tempered, partition = _Temperatures(temperatures), Partition(with_entropy=True)
+        tempered, partition = Temperatures(temperatures), Partition(with_entropy=True)
         chosen = hidden.new_zeros(len(hidden), dtype=torch.float32)
         if not len(hidden):
             ctx.save_for_backward(hidden, weight, bias, targets, chosen, chosen)
@@ -152,35 +160,50 @@ class _BlockedLogprobs(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_logprobs, grad_entropies):
         hidden, weight, bias, targets, log_z, entropies = ctx.saved_tensors
-        head = ctx.head
-        grad_hidden = torch.zeros(hidden.shape, dtype=torch.float32)
-        grad_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
-        grad_bias = torch.zeros_like(bias) if bias is not None else None
-        for block in head.blocks if len(hidden) else ():
-            grad = _grad_logits(head, block, hidden, targets, ctx.tempered, log_z, entropies, grad_logprobs, grad_entropies)
-            grad_hidden += grad @ weight[block]
-            if grad_weight is not None:
-                torch.mm(grad.T, hidden, out=grad_weight[block])
-            if grad_bias is not None:
-                grad_bias[block] = grad.sum(0)
-        return grad_hidden.to(hidden.dtype), grad_weight, grad_bias, None, None, None
+        gradients = Gradients(ctx.head, hidden, weight, bias, ctx.needs_input_grad[1])
+        for block in ctx.head.blocks if len(hidden) else ():
+            logits = ctx.head.block_logits(hidden, block)
+            logp = ctx.tempered.divide(logits) - log_z[:, None]
+            gradients.add(block, logits, _slope(logp, _places(targets, block), entropies, grad_logprobs, grad_entropies), ctx.tempered)
+        return *gradients.found, None, None, None
 
 
-def _grad_logits(head: Head, block: slice, hidden, targets, tempered, log_z, entropies, grad_logp, grad_entropy) -> Tensor:
-    """The gradient that reaches a block of hidden Wᵀ + bias, in the dtype of the hidden states."""
-    logits = head.block_logits(hidden, block)
-    logp = tempered.divide(logits) - log_z[:, None]
+def _slope(logp: Tensor, places: tuple[Tensor, Tensor], entropies: Tensor, grad_logp: Tensor, grad_entropy: Tensor) -> Tensor:
+    """The gradient that reaches a block of tempered logits, whose log-probs are overwritten."""
     if grad_entropy.any():
-        slope = grad_logp[:, None] + grad_entropy[:, None] * (logp + entropies[:, None])
-        grad = logp.exp_().mul_(slope.neg_())
+        weights = grad_logp[:, None] + grad_entropy[:, None] * (logp + entropies[:, None])
+        grad = logp.exp_().mul_(weights.neg_())
     else:
         grad = logp.exp_().mul_(-grad_logp[:, None])
-    at, inside = _places(targets, block)
-    grad.scatter_add_(1, at[:, None], torch.where(inside, grad_logp, 0)[:, None])
-    grad = tempered.divide(grad)
-    if head.softcap is not None:
-        grad *= 1 - (logits / head.softcap).square()
-    return (grad if head.scale == 1.0 else grad * head.scale).to(hidden.dtype)
+    at, inside = places
+    return grad.scatter_add_(1, at[:, None], torch.where(inside, grad_logp, 0)[:, None])
+
+
+class Gradients:
+    """What flows back into hidden states, embedding and bias, one block of the vocabulary after the other."""
+
+    def __init__(self, head: Head, hidden: Tensor, weight: Tensor, bias: Tensor | None, needs_weight: bool) -> None:
+        self.head, self.states = head, hidden
+        self.hidden = torch.zeros(hidden.shape, dtype=torch.float32)
+        self.weight = torch.zeros_like(weight) if needs_weight else None
+        self.bias = torch.zeros_like(bias) if bias is not None else None
+
+    def add(self, block: slice, logits: Tensor, grad: Tensor, tempered: Temperatures) -> None:
+        """Take in a block's logits and the gradient of what they are when tempered."""
+        head, grad = self.head, tempered.divide(grad)
+        if head.softcap is not None:
+            grad = grad * (1 - (logits / head.softcap).square())
+        grad = (grad if head.scale == 1.0 else grad * head.scale).to(self.states.dtype)
+        self.hidden += grad @ head.weight[block]
+        if self.weight is not None:
+            torch.mm(grad.T, self.states, out=self.weight[block])
+        if self.bias is not None:
+            self.bias[block] = grad.sum(0)
+
+    @property
+    def found(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Of hidden states, embedding and bias, in their own dtypes."""
+        return self.hidden.to(self.states.dtype), self.weight, self.bias
 
 
 def _places(targets: Tensor, block: slice) -> tuple[Tensor, Tensor]:
@@ -191,7 +214,7 @@ def _places(targets: Tensor, block: slice) -> tuple[Tensor, Tensor]:
 
 def tempered_logprobs(logits: Tensor, temperatures: Tensor) -> Tensor:
     """log softmax(logits / temperature) of each row of all logits, Float32[N, V]; differentiable."""
-    return torch.log_softmax(_Temperatures(temperatures).divide(logits), -1)
+    return torch.log_softmax(Temperatures(temperatures).divide(logits), -1)
 
 
 def entropy(logp: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from pathlib import Path
 from posttrain.sandbox.interpreter import hidden_folders, package_folders, python_folders
 from posttrain.sandbox.program import Limits, Program
 
-WORK = "/work"
+WORK = "/box"
 READY = b"ready\n"
 """What the sandbox says on the program's stdout when it stands and the program has not begun."""
 GO = b"go\n"

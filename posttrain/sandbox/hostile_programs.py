@@ -98,7 +98,7 @@ def fill(folder):
     except OSError:
         pass
     return written
-for folder in ("/work", "/tmp", "/dev/shm"):
+for folder in ("/box", "/tmp", "/dev/shm"):
     attempt("room in " + folder, lambda: fill(folder), fine=lambda written: 0 < written <= host["disk"])
 for folder in ("/", "/usr", "/usr/lib", "/dev", "/proc", "/etc", "/bin"):
     attempt("room in " + folder, lambda: fill(folder))
@@ -153,12 +153,12 @@ def beside_the_interpreter():
         folder, below = os.path.split(folder)
         seen += set(os.listdir(folder)) - {below}
     return [] if host["python"] == "/usr" else seen
-secrets = [host["file"], *(prefix + host["file"] for prefix in ("/proc/1/root", "/proc/self/root/..", "/work/../..", "/proc/self/cwd/../.."))]
+secrets = [host["file"], *(prefix + host["file"] for prefix in ("/proc/1/root", "/proc/self/root/..", "/box/../..", "/proc/self/cwd/../.."))]
 for path in (*secrets, "/etc/shadow", "/etc/passwd", "/etc/hostname", "/sys/kernel", "/run/systemd", "/var/log", "/boot", "/home"):
     attempt(path, lambda: os.listdir(path) if os.path.isdir(path) else read(path))
 devices = ("sd", "vd", "nvme", "loop", "dm-", "kvm", "mem", "kmsg", "fuse")
 attempt("a device", lambda: [name for name in os.listdir("/dev") if name.startswith(devices)])
-ours = {"bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "tmp", "usr", "work", host["python"].split("/")[1]}
+ours = {"bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "tmp", "usr", "box", host["python"].split("/")[1]}
 attempt("a folder of the host", lambda: set(os.listdir("/")) - ours)
 attempt("what lies beside the interpreter", beside_the_interpreter)
 attempt("the system", lambda: opened("/usr/bin/env"))

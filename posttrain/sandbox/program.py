@@ -26,7 +26,7 @@ class Limits:
     processes: int = 64
     """Processes and threads at one time."""
     disk_bytes: int = 64 * MIB
-    """Of each of /work, /tmp and /dev/shm, which are memory; nothing else can be written to."""
+    """Of each of /box, /tmp and /dev/shm, which are memory; nothing else can be written to."""
     output_bytes: int = 64 * 1024
     """How much of each of stdout and stderr is kept: half of it from the beginning, half from the end."""
     flood_bytes: int = 8 * MIB
@@ -42,16 +42,16 @@ class Limits:
 
 @dataclass(frozen=True)
 class Program:
-    """One thing to run. It starts in /work with nothing but its own files, and with no environment but PATH, HOME and LANG."""
+    """One thing to run. It starts in /box with nothing but its own files, and with no environment but PATH, HOME and LANG."""
 
     argv: tuple[str, ...]
     """The program and its arguments; the host's /usr is there, and the interpreter at `python_path()`."""
     files: Mapping[str, bytes | str] = field(default_factory=dict)
-    """What lies in /work at the start, by relative name."""
+    """What lies in /box at the start, by relative name."""
     stdin: bytes | str = b""
     limits: Limits = Limits()
     keep: tuple[str, ...] | Literal["all"] = ()
-    """Which files of /work to read back at the end, by relative name; regular files only, and never through a link."""
+    """Which files of /box to read back at the end, by relative name; regular files only, and never through a link."""
     packages: bool = False
     """Whether `import` finds the packages that are installed here, numpy for instance, and not the standard library alone."""
 
@@ -63,7 +63,7 @@ class Program:
 
 
 def python(code: str, *args: str, files: Mapping[str, bytes | str] | None = None, **more: object) -> Program:
-    """The program that runs Python `code` as /work/main.py; `more` are the other fields of `Program`."""
+    """The program that runs Python `code` as /box/main.py; `more` are the other fields of `Program`."""
     return Program((python_path(), "-B", "main.py", *args), {**(files or {}), "main.py": code}, **more)
 
 

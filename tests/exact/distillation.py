@@ -121,7 +121,7 @@ def neither_form_is_the_reverse_kl_of_whole_answers() -> Iterator[Check]:
         yield gradient_check("10", "with the sum of what is to come in place of the token's own log-ratio, against the same", name, error)
 
 
-# ---------------------------------------------------------------------------------------------------------------- chunks
+# ---------------------------------------------------------------------------------------------------------------- blocks
 
 
 def _heads(n: int, vocabulary: int) -> tuple[list[Tensor], list[Tensor], Tensor]:
@@ -132,14 +132,14 @@ def _heads(n: int, vocabulary: int) -> tuple[list[Tensor], list[Tensor], Tensor]
     return student, teacher, torch.rand(n, generator=generator) + 0.5
 
 
-def chunked_divergences_are_the_dense_ones() -> Iterator[Check]:
+def blocked_divergences_are_the_dense_ones() -> Iterator[Check]:
     values, others, temperatures = _heads(20, 50)
     grads = torch.randn(20, generator=torch.Generator().manual_seed(1))
     for words, kind, beta in KINDS[:3]:
         inputs = [x.clone().requires_grad_() for x in values]
-        head, teacher = Head(inputs[1], inputs[2]), Head(others[1], others[2])
-        chunked = divergences(head, inputs[0], teacher, others[0], temperatures, kind, beta, chunk_logits=3 * 50)
-        found = [chunked, *torch.autograd.grad((chunked * grads).sum(), inputs)]
+        head, teacher = Head(inputs[1], inputs[2], block=7), Head(others[1], others[2], block=7)
+        blocked = divergences(head, inputs[0], teacher, others[0], temperatures, kind, beta)
+        found = [blocked, *torch.autograd.grad((blocked * grads).sum(), inputs)]
         doubles, other_doubles = [x.double().requires_grad_() for x in values], [x.double() for x in others]
         logp, theirs = (
             tempered_logprobs(states @ weight.T + bias, temperatures.double()) for states, weight, bias in (doubles, other_doubles)
@@ -148,7 +148,7 @@ def chunked_divergences_are_the_dense_ones() -> Iterator[Check]:
         true = [dense, *torch.autograd.grad((dense * grads.double()).sum(), doubles)]
         for name, a, b in zip(("values", "gradient of hidden states", "gradient of the embedding", "gradient of the bias"), found, true, strict=True):
             error = ((a.double() - b).abs().max() / b.abs().max()).item()
-            yield Check("6", f"{words}, in chunks of 3 and fp32 against dense and fp64, largest error over largest value: {name}", 0, error, 1e-5)
+            yield Check("6", f"{words}, in blocks of 7 tokens and fp32 against dense and fp64, largest error over largest value: {name}", 0, error, 1e-5)
 
 
 CHECKS = (
@@ -158,5 +158,5 @@ CHECKS = (
     a_jsd_tends_to_both_kls,
     a_sampled_token_stands_for_its_states_reverse_kl,
     neither_form_is_the_reverse_kl_of_whole_answers,
-    chunked_divergences_are_the_dense_ones,
+    blocked_divergences_are_the_dense_ones,
 )

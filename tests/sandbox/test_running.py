@@ -94,8 +94,8 @@ def test_what_was_written_before_a_time_out_is_not_lost():
 
 
 def test_nothing_of_one_program_is_there_for_the_next():
-    touch = Program(("sh", "-c", "ls /work /tmp /dev/shm; touch /work/a /tmp/a /dev/shm/a"))
-    assert ran(touch).stdout == ran(touch).stdout == "/dev/shm:\n\n/tmp:\n\n/work:\n"
+    touch = Program(("sh", "-c", "ls /box /tmp /dev/shm; touch /box/a /tmp/a /dev/shm/a"))
+    assert ran(touch).stdout == ran(touch).stdout == "/box:\n\n/dev/shm:\n\n/tmp:\n"
 
 
 # ---------------------------------------------------------------------------------------------------------- honest programs
