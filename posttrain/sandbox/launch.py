@@ -103,6 +103,7 @@ class Running:
         self.folder: int | None = None
         self.ended = False
         self.deadline: float | None = None
+        """When its time is over because its partner has ended."""
         self.wall_s = 0.0
         self.group: Group | None = None
         self.process: subprocess.Popen[bytes] | None = None
@@ -239,7 +240,7 @@ class Running:
         self.wall_s = time.monotonic() - self.begun
         self.process.wait()
         if self.init is not None:
-            select.select([self.init], [], [], START_S)
+            _wait_until_readable(self.init, START_S)
         for stream, use in ((self.process.stdout, self._hear), (self.process.stderr, self.stderr.write)):
             while self._read(stream, use):
                 pass
@@ -287,3 +288,9 @@ class Running:
         if code == _CPU_SIGNAL_CODE:
             return "timeout", f"it used more than {limits.cpu_s:g} s of the processor"
         return "nonzero_exit", f"it ended with exit code {code}"
+
+
+def _wait_until_readable(file: int, seconds: float) -> None:
+    poll = select.poll()  # not `select.select`, which takes no descriptor beyond 1023
+    poll.register(file, select.POLLIN)
+    poll.poll(1000 * seconds)

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from posttrain.sandbox.bubblewrap import TOOLS, gives_uids, kernel_uid, tool
+from posttrain.sandbox.bubblewrap import SANDBOXES_AT_ONCE, TOOLS, gives_uids, kernel_uid, tool
 from posttrain.sandbox.cgroups import find_parent
 from posttrain.sandbox.launch import attend
 from posttrain.sandbox.program import Program, Ran
@@ -31,8 +31,8 @@ echo "sys: $(grep ' /proc/sys ' /proc/self/mounts)"
 echo "environment: $(env | cut -d= -f1 | tr '\\n' ' ')"
 echo "init: $(tr '\\0' '\\n' < /proc/1/environ | cut -d= -f1 | tr '\\n' ' ')"
 """
-_RESERVED = 30
-"""The number of the probe's sandbox: beyond those of any thread."""
+PROBE_NUMBER = SANDBOXES_AT_ONCE - 2
+"""Of the probe's sandbox: beyond those of any job's."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def layers() -> tuple[Layer, ...]:
     found = tuple(_prerequisites())
     if not all(layer.in_force for layer in found):
         return found
-    ran = attend([Program((tool("sh"), "-c", _PROBE))], _RESERVED, threading.Event())[0]
+    ran = attend([Program((tool("sh"), "-c", _PROBE))], PROBE_NUMBER, threading.Event())[0]
     return (*found, *(_seen_from_within(ran) if ran.ok else [_not_started(ran)]), _bounds(), _clock())
 
 
@@ -115,7 +115,7 @@ def _seen_from_within(ran: Ran) -> Iterator[Layer]:
 def _user(within: Mapping[str, str]) -> Layer:
     uids = set(within.get("Uid", "0").split())
     if gives_uids():
-        return Layer("kernel uid", uids == {str(kernel_uid(_RESERVED))}, f"its own: {' '.join(uids)}")
+        return Layer("kernel uid", uids == {str(kernel_uid(PROBE_NUMBER))}, f"its own: {' '.join(uids)}")
     apart = within.get("user") not in ("", None, os.readlink("/proc/self/ns/user"))
     return Layer("user namespace", apart and "0" not in uids, f"its own; its kernel uid is yours, {os.geteuid()}")
 

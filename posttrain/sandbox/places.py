@@ -14,26 +14,29 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from posttrain.sandbox.bubblewrap import SANDBOXES_AT_ONCE
 from posttrain.sandbox.launch import attend
-from posttrain.sandbox.layers import require
+from posttrain.sandbox.layers import PROBE_NUMBER, require
 from posttrain.sandbox.program import Program, Ran
+from posttrain.types import UserError
 
 PER_JOB = 2
 """The most sandboxes of one job."""
+MOST_JOBS = PROBE_NUMBER // PER_JOB
 
 
 def default_jobs() -> int:
     """One per processor: more would only take each other's time."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(processors, SANDBOXES_AT_ONCE // PER_JOB)
+    return min(processors, MOST_JOBS)
 
 
 class Places:
-    """Threads that run jobs, in the order in which they came."""
+    """Threads that run jobs, in the order in which they came. Raises `UserError` for more than there are numbers for."""
 
     def __init__(self, jobs: int | None = None) -> None:
-        self.jobs = jobs or default_jobs()
+        self.jobs = default_jobs() if jobs is None else jobs
+        if not 1 <= self.jobs <= MOST_JOBS:
+            raise UserError(f"from 1 to {MOST_JOBS} sandboxed jobs can run at a time, not {jobs}")
         self._forget()
 
     def _forget(self) -> None:

@@ -149,6 +149,12 @@ def test_no_more_run_at_once_than_there_are_places_and_each_has_a_user_of_its_ow
         assert min(uid for uid, _, _ in spans) > 1 << 30
 
 
+@pytest.mark.parametrize("jobs", [0, -1, 16])
+def test_more_places_than_there_are_numbers_for_are_refused(jobs: int):
+    with pytest.raises(UserError, match="from 1 to 15 sandboxed jobs"):
+        Places(jobs)
+
+
 def test_a_busy_event_loop_makes_no_time_out():
     async def busy() -> Ran:
         waiting = asyncio.ensure_future(sandbox.run(python("print('x' * 300_000)", limits=replace(SMALL, wall_s=1.5))))
