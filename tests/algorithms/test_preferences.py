@@ -58,7 +58,7 @@ def labelled() -> list[dict[str, Any]]:
 
 
 def test_kto_learns_from_single_labelled_answers(dpo) -> None:
-    run, said = dpo(labelled(), "--loss", "kto", "--steps", 20)
+    run, said = dpo(labelled(), "--loss", "kto", "--steps", 12)
     first, *_, last = metrics(run)
     assert "answers 62, held out 10" in said
     assert first["heldout_before/accuracy"] == 0.5 and first["kto/reference_point_nats"] == 0
@@ -75,13 +75,13 @@ def test_a_file_of_pairs_is_to_kto_the_same_as_its_answers_one_by_one(dpo) -> No
 
 def test_flipped_labels_turn_the_margin_round(dpo) -> None:
     flipped = [{**row, "label": not row["label"]} for row in labelled()]
-    assert metrics(dpo(flipped, "--loss", "kto", "--steps", 10, name="flipped")[0])[-1]["heldout/margin"] > 0
-    right = metrics(dpo(labelled(), "--loss", "kto", "--steps", 10, name="right")[0])[-1]
+    assert metrics(dpo(flipped, "--loss", "kto", "--steps", 6, name="flipped")[0])[-1]["heldout/margin"] > 0
+    right = metrics(dpo(labelled(), "--loss", "kto", "--steps", 6, name="right")[0])[-1]
     assert right["heldout/chosen_change_nats"] > right["heldout/rejected_change_nats"]
 
 
 def test_kto_weighs_good_and_bad_as_it_is_told(dpo) -> None:
-    run, _ = dpo(labelled(), "--loss", "kto", "--steps", 10, "--bad-weight", 0)
+    run, _ = dpo(labelled(), "--loss", "kto", "--steps", 6, "--bad-weight", 0)
     last = metrics(run)[-1]
     assert last["pairs/chosen_change_nats"] > 1, "only good answers pull"
 
@@ -109,7 +109,7 @@ APART = [{"prompt": f"{a}+{b}?", "chosen": "No", "rejected": "I do not know"} fo
 @pytest.mark.parametrize("loss", ["dpo", "ipo", "kto"])
 def test_a_warning_is_given_where_the_chosen_answers_have_become_less_likely(loss: str, dpo) -> None:
     """Answers that are nearly alike pull on the same tokens, up and down (2410.08847)."""
-    run, said = dpo(ALIKE, "--loss", loss, "--steps", 20)
+    run, said = dpo(ALIKE, "--loss", loss, "--steps", 10)
     found = displacement(run)
     assert found["displaced_frac"] > 0.5 and found["chosen_change_nats"]["high"] < 0
     (warning,) = [line for line in said.splitlines() if "warning" in line]
@@ -119,7 +119,7 @@ def test_a_warning_is_given_where_the_chosen_answers_have_become_less_likely(los
 
 @pytest.mark.parametrize("loss", ["dpo", "kto"])
 def test_no_warning_is_given_where_they_have_risen(loss: str, dpo) -> None:
-    run, said = dpo(APART, "--loss", loss, "--steps", 20)
+    run, said = dpo(APART, "--loss", loss, "--steps", 8)
     assert displacement(run)["chosen_change_nats"]["value"] > 1 and "warning" not in said
 
 
@@ -130,7 +130,7 @@ def test_no_warning_is_given_for_what_may_be_chance(dpo) -> None:
 
 @pytest.mark.parametrize("lora", [(), ("--lora-rank", 4, "--learning-rate", "1e-2")], ids=["all weights", "adapter"])
 def test_the_mass_that_moved_is_accounted_for(lora: tuple[object, ...], dpo) -> None:
-    run, _ = dpo(APART, "--steps", 10, *lora)
+    run, _ = dpo(APART, "--steps", 6, *lora)
     fork = displacement(run)["at_the_fork"]
     gained = [fork[side]["value"] for side in ("chosen", "rejected", "others")]
     assert sum(gained) == pytest.approx(0, abs=1e-5) and gained[0] > 0.01 > 0 > gained[1]
@@ -157,7 +157,7 @@ def online(folder: Path, *flags: object) -> list[dict[str, Any]]:
 
 
 def test_online_dpo_raises_the_reward_of_its_own_samples(tmp_path: Path) -> None:
-    rows = online(tmp_path / "run", "--reward", "length:4", "--steps", 30, "--learning-rate", "3e-3")
+    rows = online(tmp_path / "run", "--reward", "length:4", "--steps", 16, "--learning-rate", "5e-3")
     early, late = (sum(row["reward/mean"] for row in part) / 5 for part in (rows[:5], rows[-5:]))
     assert late > early + 0.15
     assert all(row["pairs/n"] + 8 * row["pairs/without_signal_frac"] == pytest.approx(8) for row in rows)

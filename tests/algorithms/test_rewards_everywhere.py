@@ -56,7 +56,7 @@ def test_every_reward_can_be_learned_from_with_gold_beside_it(method: str, rewar
 def test_grpo_learns_from_a_file_of_prompts_by_a_reward(tmp_path: Path) -> None:
     file = tmp_path / "prompts.jsonl"
     file.write_text("".join(json.dumps({"prompt": f"Say something about {i}."}) + "\n" for i in range(20)))
-    argv = ["train", "grpo", *MODEL, "--task", str(file), "--reward", "length:4", "--max-tokens", "8", "--steps", "25", "--problems-per-step", "4",
+    argv = ["train", "grpo", *MODEL, "--task", str(file), "--reward", "length:4", "--max-tokens", "8", "--steps", "15", "--problems-per-step", "4",
             "--learning-rate", "1e-2"]  # fmt: skip
     assert cli.run([*argv, "--out", str(tmp_path / "run")]) == cli.DONE
     rows = [json.loads(line)["reward/mean"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
@@ -64,7 +64,7 @@ def test_grpo_learns_from_a_file_of_prompts_by_a_reward(tmp_path: Path) -> None:
 
 
 def test_raft_watches_the_kl_to_the_start_without_holding_it_down(tmp_path: Path) -> None:
-    argv = ["train", "reject", *MODEL, "--task", "arithmetic:levels=1,n_train=9", "--reward", "length:3", "--max-tokens", "8", "--steps", "6",
+    argv = ["train", "reject", *MODEL, "--task", "arithmetic:levels=1,n_train=9", "--reward", "length:3", "--max-tokens", "8", "--steps", "4",
             "--problems-per-step", "4", "--group-size", "4", "--keep-truncated", "--learning-rate", "5e-3"]  # fmt: skip
     for name, flags in (("watched", ["--watch-kl"]), ("adapter", ["--watch-kl", "--lora-rank", "4"]), ("unwatched", [])):
         assert cli.run([*argv, *flags, "--out", str(tmp_path / name)]) == cli.DONE

@@ -45,7 +45,7 @@ def test_pairs_held_out_are_ranked_right_and_the_interval_says_so(exclaimed: lis
 
 
 def test_centering_draws_rewards_to_0_and_leaves_the_ranking(exclaimed: list[dict[str, Any]], tmp_path: Path) -> None:
-    shifted = ("--learning-rate", "1e-3", "--steps", "60")
+    shifted = ("--learning-rate", "2e-3", "--steps", "24")
     folders = [tmp_path / name for name in ("free", "centred")]
     for folder in folders:
         folder.mkdir()
@@ -67,7 +67,7 @@ def test_margins_ask_for_as_much_more(exclaimed: list[dict[str, Any]], tmp_path:
 
 def test_a_model_that_has_learned_noise_by_heart_is_found_out_by_its_calibration(tmp_path: Path) -> None:
     tossed = [{"prompt": f"Say {i}.", "chosen": word(), "rejected": word()} for i in range(100)]
-    *_, last = learned([row for row in tossed if row["chosen"] != row["rejected"]], tmp_path, "--steps", "60", "--heldout-frac", "0.5")
+    *_, last = learned([row for row in tossed if row["chosen"] != row["rejected"]], tmp_path, "--steps", "32", "--heldout-frac", "0.5")
     assert last["train/accuracy"] > 0.9 and last["heldout/accuracy_low"] < 0.5
     assert last["heldout/ece"] > last["heldout/ece_by_chance"] + 0.15, "sure of itself, and wrong"
 
