@@ -35,6 +35,9 @@ benchmarks: install
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks.sampling
 	$(BIN)/python -m benchmarks.grpo_step
+	$(BIN)/python -m benchmarks.sft
+	$(BIN)/python -m benchmarks.dpo
+	$(BIN)/python -m benchmarks.vocabulary
 
 readme: demo
 	$(BIN)/python docs/update_readme.py $(RUN)

@@ -10,7 +10,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 
-from benchmarks.work import Done, Work, peak_bytes
+from benchmarks.memory import peak_bytes
+from benchmarks.work import Done, Work
 from posttrain.types import UserError
 
 
@@ -26,6 +27,10 @@ class Side:
     needs: str = ""
     """A package that the side cannot do without."""
 
+    @property
+    def is_ours(self) -> bool:
+        return self.module.startswith("posttrain")
+
 
 def run_apart(side: Side, work: Work) -> Done:
     """Do the work in a fresh process with `work.threads` threads.
@@ -36,7 +41,7 @@ def run_apart(side: Side, work: Work) -> Done:
         try:
             return pool.submit(_run, side, work).result()
         except BrokenProcessPool:
-            raise UserError(f"'{side.name}' was killed, probably for want of memory: lower --prompts or --tokens") from None
+            raise UserError(f"'{side.name}' was killed, probably for want of memory: give it less to do at once") from None
 
 
 def _run(side: Side, work: Work) -> Done:

@@ -6,15 +6,14 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.apart import Side, run_apart
 from benchmarks.machine import Machine
 from benchmarks.report import Report
-from benchmarks.work import Work, default_threads
-from posttrain.policy.models import resolve
+from benchmarks.work import Done, Work, default_threads
 from posttrain.policy.numerics import has_fast_bf16
 from posttrain.types import UserError
 
@@ -27,7 +26,7 @@ SidesFor = Callable[[Work], Sequence[Side]]
 class Options:
     """What to measure, and how to print it."""
 
-    work: Work = field(default_factory=Work)
+    work: Work
     peers: bool = True
     """Also run the peers; without them there are no ratios."""
     json: bool = False
@@ -36,10 +35,10 @@ class Options:
     """Also append a dated section to this file (docs/BENCHMARKS.md)."""
 
 
-def main(module: str, title: str, about: str, sides_for: SidesFor, argv: Sequence[str] | None = None) -> None:
-    """`python -m MODULE`: exits with 2 on bad input, said in one sentence."""
+def main(module: str, title: str, about: str, work: Work, sides_for: SidesFor, argv: Sequence[str] | None = None) -> None:
+    """`python -m MODULE`: exits with 2 on bad input, said in one sentence. `work` is what is done unless flags say otherwise."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    options = _parse(module, about, argv)
+    options = _parse(module, about, work, argv)
     try:
         report = measure(shlex.join(["python", "-m", module, *argv]), title, options, sides_for)
     except UserError as error:
@@ -50,20 +49,23 @@ def main(module: str, title: str, about: str, sides_for: SidesFor, argv: Sequenc
 def measure(command: str, title: str, options: Options, sides_for: SidesFor) -> Report:
     """Run all sides, ours first.
 
-    Raises UserError where a peer is not installed, before anything is measured.
+    Raises UserError where a peer is not installed, before anything is measured; ValueError as soon as a side has done other
+    work than ours.
     """
     work = _settled(options.work)
-    sides = sides_for(work)[: None if options.peers else 1]
+    sides = [side for side in sides_for(work) if options.peers or side.is_ours]
     for side in sides:
         if side.needs and find_spec(side.needs) is None:
             raise UserError(f"{side.needs} is not installed: pip install 'posttrain[bench]', or run our side alone: --no-peers")
-    resolve(work.model)  # fetched and converted now, not while a side's memory is measured
+    work.prepare()
     machine = Machine.here()
-    done = {}
+    done: dict[str, Done] = {}
     for side in sides:
         _say(f"{side.name} …")
         done[side.name] = run_apart(side, work)
-    return Report(title, command, work, machine, done)
+        _say(f"  {done[side.name]}")
+        report = Report(title, command, work, machine, done)
+    return report
 
 
 def _settled(work: Work) -> Work:
@@ -72,12 +74,12 @@ def _settled(work: Work) -> Work:
     return replace(work, dtype=automatic if work.dtype == "auto" else work.dtype, threads=work.threads or default_threads())
 
 
-def _parse(module: str, about: str, argv: list[str]) -> Options:
+def _parse(module: str, about: str, work: Work, argv: list[str]) -> Options:
     import tyro
 
     markers = (tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff)
     try:
-        return tyro.cli(Options, prog=f"python -m {module}", args=argv, description=about, config=markers)
+        return tyro.cli(Options, prog=f"python -m {module}", args=argv, description=about, default=Options(work), config=markers)
     except UserError as error:
         sys.exit(_say(f"{module}: {error}", 2))
 

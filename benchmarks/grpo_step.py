@@ -32,10 +32,10 @@ from __future__ import annotations
 
 from benchmarks.apart import Side
 from benchmarks.compare import main
-from benchmarks.work import Work
+from benchmarks.work import Attempts
 
 
-def sides(work: Work) -> tuple[Side, ...]:
+def sides(work: Attempts) -> tuple[Side, ...]:
     """Ours first."""
     settings = ["default", "kept activations", "one batch", *(["bf16 weights"] if work.dtype == "bfloat16" else [])]
     peers = (Side(f"TRL, {setting}", "trl_step", setting, needs="trl") for setting in settings)
@@ -43,4 +43,4 @@ def sides(work: Work) -> tuple[Side, ...]:
 
 
 if __name__ == "__main__":
-    main("benchmarks.grpo_step", "a GRPO step, against TRL", __doc__, sides)
+    main("benchmarks.grpo_step", "a GRPO step, against TRL", __doc__, Attempts(), sides)

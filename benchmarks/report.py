@@ -21,9 +21,13 @@ Written by the programs in `benchmarks/` (`--markdown docs/BENCHMARKS.md` append
 hand. Each section is one run: every side did the same work, one after the other, each in a process of its own, and the
 settings of each are in the program's docstring. Figures are medians over the repeats, with [lowest highest]; a ratio's
 brackets are the worst and the best that these allow. *CPU* is processor time, summed over threads: beside other programs
-it is the sounder figure. *Memory* is the largest resident memory of the process, loading included. *× time*, *× CPU* and
-*× memory* say how many times as much of each the peer took as posttrain.
+it is the sounder figure. *Memory* is the largest resident memory of the process, loading included; *beyond state* is what of
+it is neither weights, gradients, AdamW's moments nor a reference's weights. *× time*, *× CPU* and *× memory* say how many
+times as much of each the peer took as posttrain.
 """
+
+ROUNDING = {"float32": 1e-3, "bfloat16": 2e-2}
+"""How far apart, relatively, two sides' negative log-likelihoods of the same tokens may be."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,12 @@ class Report:
     """By name; the first is ours."""
 
     def __post_init__(self) -> None:
-        amounts = {name: (done.prompt_tokens, done.sampled_tokens) for name, done in self.sides.items()}
-        if len(set(amounts.values())) > 1:
-            raise ValueError(f"the sides did different work (prompt tokens, sampled tokens): {amounts}")
+        amounts = {name: done.tokens for name, done in self.sides.items()}
+        if any(tokens != self.ours.tokens for tokens in amounts.values()):
+            raise ValueError(f"the sides did different work (tokens): {amounts}")
+        losses = {name: done.nll_nats for name, done in self.sides.items() if done.nll_nats is not None}
+        if losses and max(losses.values()) > min(losses.values()) * (1 + ROUNDING[self.work.dtype]):
+            raise ValueError(f"the sides did not compute the same (nats per trained token, before training): {losses}")
 
     @property
     def ours(self) -> Done:
@@ -76,27 +83,33 @@ class Report:
     @property
     def conditions(self) -> str:
         """What was asked, in a line."""
-        w, d = self.work, self.ours
-        return (
-            f"{w.model} in {w.dtype}, {w.prompts} prompts ({d.prompt_tokens} tokens) × {w.samples} samples × {w.tokens} tokens;"
-            f" threads: {w.threads}; {w.repeats} repeats after {w.warmup} of warm-up"
-        )
+        work = self.work
+        tokens = ", ".join(f"{n:,} {kind}" for kind, n in self.ours.tokens.items())
+        return f"{work.asked} (tokens: {tokens}); threads: {work.threads}; {work.repeats} repeats after {work.warmup} of warm-up"
 
     @property
     def rows(self) -> list[list[str]]:
         """The table's rows, its header first."""
-        figures = ["all, s", *(f"{part}, s" for part in self.parts), "CPU, s", "tokens/s", "memory, GB"]
-        header = ["side", *figures, "× time", "× CPU", "× memory"]
+        header = ["side", "all, s", *self._figures(self.ours), "× time", "× CPU", "× memory"]
         return [header, *(self._row(name, done) for name, done in self.sides.items())]
 
     def _row(self, name: str, done: Done) -> list[str]:
-        parts = [median(done.parts[part]) for part in self.parts]
-        figures = [*parts, median(done.cpu_seconds), done.tokens_per_s, done.peak_bytes / 1e9]
-        cells = [name, _interval(median(done.seconds), min(done.seconds), max(done.seconds)), *map(_short, figures)]
+        seconds = _interval(median(done.seconds), min(done.seconds), max(done.seconds))
+        cells = [name, seconds, *map(_short, self._figures(done).values())]
         if done is self.ours:
             return [*cells, "", "", ""]
         ratios = Ratios.of(done, self.ours)
         return [*cells, _interval(*ratios.time), _short(ratios.cpu), _short(ratios.memory)]
+
+    def _figures(self, done: Done) -> dict[str, float]:
+        """What a side took, by the heading of its column: what all sides of this benchmark say."""
+        figures = {f"{part}, s": median(done.parts[part]) for part in self.parts}
+        figures |= {"CPU, s": median(done.cpu_seconds), "tokens/s": done.tokens_per_s, "memory, GB": done.peak_bytes / 1e9}
+        if done.state_bytes:
+            figures["beyond state, GB"] = (done.peak_bytes - done.state_bytes) / 1e9
+        if done.nll_nats is not None:
+            figures["nll, nats"] = done.nll_nats
+        return figures
 
     def table(self) -> Table:
         """For a terminal."""

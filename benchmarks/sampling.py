@@ -22,10 +22,10 @@ from __future__ import annotations
 
 from benchmarks.apart import Side
 from benchmarks.compare import main
-from benchmarks.work import Work
+from benchmarks.work import Attempts
 
 
-def sides(work: Work) -> tuple[Side, ...]:
+def sides(work: Attempts) -> tuple[Side, ...]:
     """Ours first."""
     return (
         Side("posttrain", "posttrain_sampling"),
@@ -35,4 +35,4 @@ def sides(work: Work) -> tuple[Side, ...]:
 
 
 if __name__ == "__main__":
-    main("benchmarks.sampling", "sampling, against transformers' generate", __doc__, sides)
+    main("benchmarks.sampling", "sampling, against transformers' generate", __doc__, Attempts(), sides)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,16 +17,8 @@ from posttrain.types import Problem, UserError
 
 @dataclass(frozen=True)
 class Work:
-    """The same for every side."""
+    """The same for every side. What there is to do is said by the kinds of work that extend it."""
 
-    model: str = "smollm2"
-    """Anything that `posttrain --model` takes."""
-    prompts: int = 8
-    """Arithmetic questions, as chats; each repeat asks the same ones."""
-    samples: int = 8
-    """Completions of each prompt."""
-    tokens: int = 64
-    """Length of every completion: nothing stops one earlier."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """What the model computes in; auto takes bfloat16 where the processor has units for it."""
     threads: int = 0
@@ -37,16 +28,63 @@ class Work:
     repeats: int = 3
     """Measured repeats."""
     seed: int = 0
-    """Of what is sampled."""
+    """Of whatever is drawn."""
 
     def __post_init__(self) -> None:
-        for name in ("prompts", "tokens", "repeats"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name} must be at least 1")
+        self._at_least(1, "repeats")
+        self._at_least(0, "warmup", "threads")
+
+    def _at_least(self, least: int, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) < least:
+                raise UserError(f"--{name.replace('_', '-')} must be at least {least}")
+
+    @property
+    def n_repeats(self) -> int:
+        """Repeats in all, warm-up included."""
+        return self.warmup + self.repeats
+
+    @property
+    def asked(self) -> str:
+        """What there is to do, in a few words."""
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        """Fetch and convert what the sides need, before the memory of any is measured."""
+
+
+@dataclass(frozen=True)
+class WithModel(Work):
+    """Work on a model's files: every side loads the same ones."""
+
+    model: str = "smollm2"
+    """Anything that `posttrain --model` takes."""
+
+    @property
+    def folder(self) -> Path:
+        """The model on disk."""
+        return resolve(self.model)
+
+    def prepare(self) -> None:
+        resolve(self.model)
+
+
+@dataclass(frozen=True)
+class Attempts(WithModel):
+    """Prompts to be answered, and with `grpo_step` to be learned from."""
+
+    prompts: int = 8
+    """Arithmetic questions, as chats; each repeat asks the same ones."""
+    samples: int = 8
+    """Completions of each prompt."""
+    tokens: int = 64
+    """Length of every completion: nothing stops one earlier."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._at_least(1, "prompts", "tokens")
         if self.samples < 2:
             raise UserError("--samples must be at least 2: GRPO compares an attempt with its siblings")
-        if min(self.warmup, self.threads) < 0:
-            raise UserError("--warmup and --threads must be at least 0")
 
     @property
     def problems(self) -> list[Problem]:
@@ -54,18 +92,12 @@ class Work:
         return list(Arithmetic(n_train=self.prompts).problems("train"))
 
     @property
-    def folder(self) -> Path:
-        """The model on disk: every side loads the same files."""
-        return resolve(self.model)
-
-    @property
     def n_completions(self) -> int:
         return self.prompts * self.samples
 
     @property
-    def n_repeats(self) -> int:
-        """Repeats in all, warm-up included."""
-        return self.warmup + self.repeats
+    def asked(self) -> str:
+        return f"{self.model} in {self.dtype}, {self.prompts} prompts × {self.samples} samples × {self.tokens} tokens"
 
 
 @dataclass(frozen=True)
@@ -76,19 +108,25 @@ class Done:
     """Of each measured repeat, by the clock."""
     cpu_seconds: tuple[float, ...]
     """Of each measured repeat, summed over the threads: seconds × threads on an idle machine, less beside other programs."""
-    prompt_tokens: int
-    """Tokens in the prompts of a repeat, each prompt counted once."""
-    sampled_tokens: int
-    """Tokens sampled in a repeat."""
+    tokens: dict[str, int]
+    """How many tokens of each kind a repeat dealt with, as the side itself counted; speed is counted in those named last."""
     parts: dict[str, tuple[float, ...]] = field(default_factory=dict)
     """Seconds of each measured repeat, by what they were spent on."""
     peak_bytes: int = 0
     """The largest memory that the process has held, loading included."""
+    state_bytes: int = 0
+    """What of it weights, gradients, the optimizer's state and a reference take, where the side says: tokens do not add to it."""
+    nll_nats: float | None = None
+    """Mean negative log-likelihood of the trained tokens before they were trained on, where the side says: a check that all
+    sides read the same tokens in the same context."""
 
     @property
     def tokens_per_s(self) -> float:
-        """Sampled tokens per second, at the median repeat."""
-        return self.sampled_tokens / median(self.seconds)
+        """Tokens of the last kind per second, at the median repeat."""
+        return list(self.tokens.values())[-1] / median(self.seconds)
+
+    def __str__(self) -> str:
+        return f"{median(self.seconds):.3g} s, {self.tokens_per_s:.3g} tokens/s, {self.peak_bytes / 1e9:.3g} GB"
 
 
 class Moment(NamedTuple):
@@ -112,21 +150,6 @@ def durations(starts: Sequence[Moment], stops: Sequence[Moment]) -> tuple[tuple[
 def brevity(text: str) -> float:
     """The reward of a training step: from 1 for no text towards 0. Judging costs nothing, and siblings seldom do equally well."""
     return 1 / (1 + len(text))
-
-
-def peak_bytes() -> int:
-    """The largest resident memory of this process so far, in bytes.
-
-    `ru_maxrss` is only the second choice: on Linux it carries over what the parent held when it started this process.
-    """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def default_threads() -> int:

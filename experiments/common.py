@@ -57,7 +57,8 @@ def record(file: str, out: Path, config: Any, found: Mapping[str, Any], lines: S
     seconds = time.perf_counter() - started
     kept = {"config": _plain(config), "seconds": seconds, "found": _plain(found)}
     write_atomically(out / "result.json", json.dumps(kept, indent=1))
-    head = f"Measured ({time.strftime('%Y-%m-%d')}, {seconds / 60:.0f} min on 2 cores, seed {config.seed}):"
+    spent = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+    head = f"Measured ({time.strftime('%Y-%m-%d')}, {spent} on 2 cores, seed {config.seed}):"
     answer = "\n".join([head, *(fill(line, 118, initial_indent="- ", subsequent_indent="  ") for line in lines)])
     print(answer)
     if config != type(config)(out=config.out):

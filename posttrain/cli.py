@@ -22,9 +22,11 @@ from posttrain.commands.base import DONE, FAILED, INTERRUPTED, USAGE
 
 COMMANDS = {
     "sample": "print completions of a prompt with their log-probabilities",
-    "eval": "measure one model on one task",
+    "eval": "measure one model on one task or several",
     "compare": "say what training changed between two models",
+    "show-mask": "print conversations with the tokens that SFT would learn marked",
     "prefer": "make preferences of a model's own samples by any reward",
+    "doctor": "say whether the sandbox for untrusted code holds here",
     "rlhf": "SFT, a reward model, PPO, DPO and RAFT on one set of preferences, and what each paid for its reward",
 }
 """Each is a file in `commands/`."""
@@ -60,7 +62,8 @@ def run(argv: list[str]) -> int:
         return _say(str(error), FAILED)
     except (KeyboardInterrupt, asyncio.CancelledError):
         again = shlex.join(["posttrain", *argv])
-        return _say(f"interrupted; go on with: {again}" if argv[:1] == ["train"] else "interrupted", INTERRUPTED)
+        goes_on = argv[:1] == ["train"] or (argv[:1] in (["eval"], ["compare"]) and any(word.startswith("--out") for word in argv))
+        return _say(f"interrupted; go on with: {again}" if goes_on else "interrupted", INTERRUPTED)
     except BrokenPipeError:
         return FAILED
     except SystemExit as end:  # tyro's, after --help

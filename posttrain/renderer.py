@@ -49,8 +49,8 @@ THOUGHT_TAG = re.compile("</?think>")
 PROBE = "w0rds"
 """Said to a template to see what it makes of it."""
 
-Known = list[tuple[str, tuple[int, ...]]]
-"""Texts that were read before the assistant spoke, each with the tokens that it keeps; the longest last."""
+Known = dict[str, tuple[int, ...]]
+"""The tokens of texts that have been read before."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Renderer:
         """The tokens that the model reads before it answers, the opening of its own turn included."""
         if not messages:
             raise UserError("a prompt needs at least one message")
-        return self._read(self._text(messages, tools, generation=True), messages, tools)
+        return self._read(self._text(messages, tools, generation=True), self._turns(messages, tools), {})
 
     def parse(self, token_ids: Sequence[int]) -> Message:
         """The assistant's message that these sampled tokens spell, without its end of turn."""
@@ -132,7 +132,7 @@ class Renderer:
         """
         *earlier, last = self.documents(messages, tools) or [Rendered((), ())]
         if messages and messages[-1].role != "assistant":
-            last = last.followed_by(self._read(self._text(messages, tools), messages, tools))
+            last = last.followed_by(self._read(self._text(messages, tools), self._turns(messages, tools), {}))
         if earlier or last is None:
             raise UserError(
                 "this chat template rewrites earlier turns when a conversation goes on, so that it cannot be marked as one text;"
@@ -153,27 +153,19 @@ class Renderer:
         """
         if messages and messages[0].role == "assistant":
             raise UserError("a conversation to be marked cannot begin with the assistant; put a user's or system message before it")
-        known: Known = []
+        turns: list[list[str]] = []
+        known: Known = {}
         found: list[Rendered] = []
         for i, message in enumerate(messages):
             if message.role != "assistant":
                 continue
-            whole = self._text(messages[: i + 1], tools)
-            opening = self._open(whole, messages[:i], message, tools, known)
-            if opening is None:
-                raise UserError(
-                    f"this chat template writes message {i + 1} in another way than it opens the assistant's turn, so that its"
-                    " tokens cannot be told from the prompt's; give a template that goes on from its own opening"
-                )
+            turns.append(self._openings(messages[:i], message, tools))
             if answers is not None and i not in answers:
                 continue
-            if not _holds(whole[len(opening) :], message) and not _holds(whole[len(self._text(messages[:i], tools)) :], message):
-                raise UserError(
-                    f"this chat template leaves out part of message {i + 1} (a thought, a tool's call or the words beside it), which"
-                    " would then not be learned; change the message, or give another template"
-                )
-            ids = self._tokens(whole, known)
-            own = self._own(ids[len(known[-1][1]) :])
+            whole = self._text(messages[: i + 1], tools)
+            opening = self._checked_opening(whole, turns[-1], i, messages, tools)
+            ids = self._read(whole, turns, known)
+            own = self._own(ids[len(self._read(opening, turns, known)) :])
             longer = found[-1].followed_by(ids, own) if found else None
             found = [*found[:-1], longer] if longer else [*found, Rendered((), ()).followed_by(ids, own)]
         return found
@@ -195,20 +187,35 @@ class Renderer:
         last = ends[-1] if ends else len(added) - 1
         return [i <= last for i in range(len(added))]
 
-    def _read(self, text: str, messages: Sequence[Message], tools: Tools) -> tuple[int, ...]:
-        """The text of these messages as tokens."""
-        known: Known = []
-        for i, message in enumerate(messages):
-            if message.role == "assistant" and i:
-                self._open(text, messages[:i], message, tools, known)
-        return self._tokens(text, known)
-
-    def _open(self, text: str, before: Sequence[Message], message: Message, tools: Tools, known: Known) -> str | None:
-        """What is read in `text` before this message's own words, now known; None where the template writes something else."""
-        opening = next((o for o in self._openings(before, message, tools) if text.startswith(o)), None)
-        if opening is not None:
-            known.append((opening, self._tokens(opening, known)))
+    def _checked_opening(self, whole: str, openings: Sequence[str], place: int, messages: Sequence[Message], tools: Tools) -> str:
+        """What is read in `whole` before the words of the message at `place`. Raises UserError where those are not told apart, or not all there."""
+        opening = _first_of(openings, whole)
+        if opening is None:
+            raise UserError(
+                f"this chat template writes message {place + 1} in another way than it opens the assistant's turn, so that its"
+                " tokens cannot be told from the prompt's; give a template that goes on from its own opening"
+            )
+        message = messages[place]
+        if not _holds(whole[len(opening) :], message) and not _holds(whole[len(self._text(messages[:place], tools)) :], message):
+            raise UserError(
+                f"this chat template leaves out part of message {place + 1} (a thought, a tool's call or the words beside it), which"
+                " would then not be learned; change the message, or give another template"
+            )
         return opening
+
+    def _read(self, text: str, turns: Sequence[Sequence[str]], known: Known) -> tuple[int, ...]:
+        """The text as tokens, in which what is read before each of the assistant's turns keeps the tokens that it has alone."""
+        start, ids = "", ()
+        for until in [*(o for o in (_first_of(openings, text) for openings in turns) if o), text]:
+            if until not in known:
+                joint = tuple(self.encode(until))
+                known[until] = joint if joint[: len(ids)] == ids else ids + tuple(self.encode(until[len(start) :]))
+            start, ids = until, known[until]
+        return ids
+
+    def _turns(self, messages: Sequence[Message], tools: Tools) -> list[list[str]]:
+        """The ways in which each of the assistant's turns may be opened."""
+        return [self._openings(messages[:i], m, tools) for i, m in enumerate(messages) if m.role == "assistant" and i]
 
     def _openings(self, before: Sequence[Message], message: Message, tools: Tools) -> list[str]:
         """How the assistant's turn may be opened: with an empty thought, unless it wrote that itself; as usual; with a thought's beginning."""
@@ -231,12 +238,6 @@ class Renderer:
         silent, usual, thinking = (self._text(probe, (), True, **mode).removeprefix(self._text(probe, (), False, **mode)) for mode in modes)
         return silent, usual, thinking
 
-    def _tokens(self, text: str, known: Known) -> tuple[int, ...]:
-        """The text as tokens, behind those that its beginning is known by."""
-        start, ids = next(((t, i) for t, i in reversed(known) if text.startswith(t)), ("", ()))
-        joint = tuple(self.encode(text))
-        return joint if joint[: len(ids)] == ids else ids + tuple(self.encode(text[len(start) :]))
-
     def _text(self, messages: Sequence[Message], tools: Tools = (), generation: bool = False, **settings: bool) -> str:
         """One pass through the template, tools in words where it knows none."""
         uses_tools = tools or any(m.tool_calls or m.role == "tool" for m in messages)
@@ -253,6 +254,10 @@ class Renderer:
             )  # fmt: skip
         except (TemplateError, TypeError) as error:
             raise UserError(f"this model's chat template refuses the conversation ({error}): change its roles or their order") from error
+
+
+def _first_of(openings: Sequence[str], text: str) -> str | None:
+    return next((o for o in openings if text.startswith(o)), None)
 
 
 def _holds(text: str, message: Message) -> bool:

@@ -190,7 +190,12 @@ class Agent(Protocol):
 
 
 class Task(Protocol):
-    """A named set of problems and the one function that scores an answer, in training and evaluation alike."""
+    """A named set of problems and the one function that scores an answer, in training and evaluation alike.
+
+    A task whose answers can be guessed may say what guessing scores, in an attribute `chance`; without one it is 0. Problems
+    that share something, such as the text they ask about, may name it under `cluster` in their `data`: it then is what
+    intervals count. A score's part `parsed` says whether an answer was found at all, 1 or 0.
+    """
 
     @property
     def name(self) -> str: ...

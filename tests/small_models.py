@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -98,3 +99,33 @@ class LargestResult(TorchDispatchMode):
         result = function(*args, **(kwargs or {}))
         self.numel = max([self.numel, *(x.numel() for x in tree_iter(result) if isinstance(x, Tensor))])
         return result
+
+
+class LiveBytes(TorchDispatchMode):
+    """While entered, remembers the most bytes held at the same time by tensors that operations have made, gradients included.
+
+    What an operation needs only inside itself is not seen.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self.known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.known.update(_storages((args, kwargs)))
+        result = function(*args, **(kwargs or {}))
+        for storage in _storages(result):
+            if storage not in self.known:
+                self.known.add(storage)
+                self.live += storage.nbytes()
+                weakref.finalize(storage, self._free, storage.nbytes())
+        self.peak = max(self.peak, self.live)
+        return result
+
+    def _free(self, n_bytes: int) -> None:
+        self.live -= n_bytes
+
+
+def _storages(tree: Any) -> list[torch.UntypedStorage]:
+    return [x.untyped_storage() for x in tree_iter(tree) if isinstance(x, Tensor)]

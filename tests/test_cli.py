@@ -70,7 +70,7 @@ def assert_refused(ended: Ended, *words: str) -> None:
 
 # ------------------------------------------------------------------------------------------------------------------ help
 
-COMMANDS: Sequence[tuple[str, ...]] = ((), ("train",), ("train", "grpo"), ("sample",), ("eval",), ("compare",))
+COMMANDS: Sequence[tuple[str, ...]] = ((), ("train",), ("train", "grpo"), ("sample",), ("eval",), ("compare",), ("show-mask",))
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda words: " ".join(words) or "nothing")
@@ -202,6 +202,34 @@ def test_a_runs_folder_is_a_model(posttrain, a_run: Path) -> None:
     assert (ended.code, ended.json["model_path"]) == (0, str(a_run / "checkpoints" / "step_000002"))
 
 
+def test_an_evaluation_keeps_the_exact_tokens_and_the_same_command_attempts_nothing_again(posttrain, tmp_path: Path) -> None:
+    argv = ("eval", "--model", "tiny", *MEASURE, "--json", "--out", tmp_path)
+    first = posttrain(*argv).json
+    written = (tmp_path / "records.jsonl").read_bytes()
+    assert posttrain(*argv).json == first and (tmp_path / "records.jsonl").read_bytes() == written
+    rows, renderer = [json.loads(line) for line in written.splitlines()], Renderer(tiny_tokenizer())
+    assert [row["id"] for row in rows] == [problem["id"] for problem in first["problems"]] and len({row["key"] for row in rows}) == 3
+    assert rows[0]["settings"] == {**first["settings"], "samples": 4, "seed": 0} and len(first["settings"]["model"]) == 16
+    for row in rows:
+        (completion,) = row["attempts"][0]["completions"]
+        assert row["problem"]["messages"][0]["content"] in renderer.decode(completion["prompt_token_ids"])
+        assert renderer.parse(completion["token_ids"]).content == row["attempts"][0]["messages"][0]["content"]
+
+
+def test_several_tasks_are_measured_in_one_call(posttrain, tmp_path: Path) -> None:
+    tasks = ("--task", "arithmetic:levels=1,n_test=3,facts", "--problems", 3, "--samples", 2, *SMALL)
+    found = posttrain("eval", "--model", "tiny", *tasks, "--json", "--out", tmp_path / "a").json
+    assert [e["task"] for e in found["evaluations"]] == ["arithmetic", "facts"]
+    said = posttrain("eval", "--model", "tiny", *tasks, "--out", tmp_path / "a").out
+    assert "arithmetic × 2" in said and "facts × 2" in said
+    said = posttrain("compare", tmp_path / "a", tmp_path / "a", "--out", tmp_path / "b").out
+    assert "accuracy on 2 tasks" in said and "verdict on facts: tied" in said
+    assert [c["task"] for c in json.loads((tmp_path / "b" / "comparison.json").read_text())["comparisons"]] == ["arithmetic", "facts"]
+    assert {page.name for page in (tmp_path / "b").glob("*.html")} == {"report-arithmetic.html", "report-facts.html"}
+    assert_refused(posttrain("eval", "--model", "tiny", "--task", "facts,facts"), "two of the tasks are called facts")
+    assert_refused(posttrain("compare", tmp_path / "a", "tiny"), "two folders")
+
+
 def test_an_evaluation_as_text_is_a_table(posttrain) -> None:
     ended = posttrain("eval", "--model", "tiny", *MEASURE)
     assert ended.code == 0 and "accuracy" in ended.out.lower() and "pass@4" in ended.out
@@ -234,6 +262,7 @@ def test_a_comparison_writes_its_page_and_its_json_and_shows_the_training(posttr
 def test_a_comparison_as_text_says_where_the_page_is_and_a_model_equals_itself(posttrain, tmp_path: Path) -> None:
     ended = posttrain("compare", "tiny", "tiny", *MEASURE, "--out", tmp_path)
     assert ended.code == 0 and f"report: {tmp_path / 'report.html'}" in ended.out
+    assert "verdict: tied. Accuracy: tied at this n" in ended.out
     rows = json.loads((tmp_path / "comparison.json").read_text())["rows"]
     assert all(row["difference"]["value"] == 0 for row in rows if row["difference"])
 

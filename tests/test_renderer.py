@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from posttrain.policy.models import tiny_tokenizer
 from posttrain.renderer import Renderer
-from posttrain.types import Message, UserError
+from posttrain.types import Message, ToolCall, UserError
 
 DEFAULT_SYSTEM = (
     "{% for m in messages %}"
@@ -47,6 +47,24 @@ FORGETS_THOUGHTS = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 """As reasoning models have it: what the assistant thought is cut out once the conversation goes on."""
+
+
+THOUGHTS_APART = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+    "{% if m['role'] == 'assistant' %}<think>\n{{ m['reasoning_content'] or '' }}\n</think>\n\n{% endif %}{{ m['content'] }}<|im_end|>\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{{ '\n</think>\n\n' if enable_thinking is false }}{% endif %}"
+)
+"""As the newest reasoning models have it: the prompt begins the thought, which the template wants apart from what is said."""
+
+CALLS_OR_WORDS = (
+    "{% for t in tools or [] %}{{ t.function.name }}\n{% endfor %}"
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+    "{% if m['content'] %}{{ m['content'] }}{% else %}{% for c in m['tool_calls'] %}{{ c.function.name }}{% endfor %}{% endif %}<|im_end|>\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""As DeepSeek V3 has it: a turn that says something calls nothing."""
 
 
 def tokenizer(template: str | None, specials: list[str], eos: str, bos: str | None = None, opens: bool = False, merges=()) -> PreTrainedTokenizerFast:
@@ -174,6 +192,23 @@ def test_the_end_of_a_turn_is_trained_and_what_the_template_writes_behind_it_is_
     assert renderer.decode(rendered.token_ids[last_trained + 1 :]).strip() == ""
 
 
+def test_a_thought_whose_beginning_the_prompt_writes_is_learned_from_there_on():
+    renderer = Renderer(tokenizer(THOUGHTS_APART, IM, "<|im_end|>"))
+    messages = (user("hi"), assistant("<think>\nhm\n</think>\n\nyo"))
+    read = renderer.prompt(messages[:1])
+    assert renderer.decode(read).endswith("assistant\n<think>\n")
+    rendered = renderer.render(messages)
+    assert rendered.token_ids[: len(read)] == read and not any(rendered.trained[: len(read)])
+    assert renderer.decode(own_tokens(renderer, messages[1].content)) == "hm\n</think>\n\nyo<|im_end|>"
+    assert renderer.render((user("hi"), renderer.parse(own_tokens(renderer, messages[1].content)))) == rendered
+
+
+def test_the_end_of_a_thought_that_the_template_writes_for_an_answer_without_one_is_not_learned():
+    renderer = Renderer(tokenizer(THOUGHTS_APART, IM, "<|im_end|>"))
+    assert renderer.decode(own_tokens(renderer, "yo")) == "yo<|im_end|>"
+    assert renderer.decode(renderer.render(ONE_TURN).token_ids).endswith("assistant\n<think>\n\n</think>\n\nyo<|im_end|>\n")
+
+
 # --------------------------------------------------------------------------------------------------------- special tokens
 
 
@@ -192,6 +227,24 @@ def test_the_end_of_a_turn_is_trained_and_what_the_template_writes_behind_it_is_
 def test_a_turn_stops_at_the_templates_mark_or_at_the_end_of_text(name, stops):
     renderer = ALL[name]
     assert list(renderer.stop_token_ids) == renderer.tokenizer.convert_tokens_to_ids(stops)
+
+
+def test_a_turn_does_not_stop_at_a_special_token_that_stands_before_its_words():
+    channels = (
+        "{% for m in messages %}"
+        "<|start|>{{ m['role'] }}{{ '<|channel|>final' if m['role'] == 'assistant' }}<|message|>{{ m['content'] }}<|end|>"
+        "{% endfor %}"
+        "{% if add_generation_prompt %}<|start|>assistant{% endif %}"
+    )
+    renderer = Renderer(tokenizer(channels, ["<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<eos>"], "<eos>"))
+    assert list(renderer.stop_token_ids) == renderer.tokenizer.convert_tokens_to_ids(["<|end|>", "<eos>"])
+    assert renderer.decode(own_tokens(renderer, "yo")) == "<|channel|>final<|message|>yo<|end|>"
+
+
+def test_a_template_that_asks_for_the_date_is_told_the_same_one_in_every_form():
+    asks = "{{ strftime_now('%d %b %Y') }}|{{ strftime_now('%Y-%m-%d') }}|{{ strftime_now('%d %B %Y') }}|" + CHATML.template
+    renderer = Renderer(tokenizer(asks, IM, "<|im_end|>"))
+    assert renderer.decode(renderer.prompt((user("hi"),))).startswith("26 Jul 2024|2024-07-26|26 July 2024|<|im_start|>user")
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma", "plain opened"])
@@ -232,6 +285,24 @@ def test_a_template_that_rewrites_earlier_turns_is_refused():
     assert forgetful.render(thought).trained.count(True) == len("<think>hm</think>yo") + 1
     with pytest.raises(UserError, match="rewrites earlier turns"):
         forgetful.render((*thought, user("more")))
+
+
+def test_a_tokenizer_that_joins_the_prompts_end_with_the_answers_beginning_keeps_them_apart():
+    joins = Renderer(tokenizer(None, ["<|endoftext|>"], "<|endoftext|>", merges=[(":", "Ġ")]))
+    assert joins.encode("Assistant: yo")[-3:-2] == joins.encode(": ")  # one token, if read at once
+    rendered = joins.render(TWO_TURNS)
+    for n in (1, 3):
+        read = joins.prompt(TWO_TURNS[:n])
+        assert rendered.token_ids[: len(read)] == read and joins.decode(read).endswith("Assistant:")
+    assert own_tokens(joins, "yo") == [*joins.encode(" "), *joins.encode("yo"), *joins.stop_token_ids]
+
+
+def test_a_call_that_a_template_would_leave_out_is_refused_rather_than_not_learned():
+    renderer, call = Renderer(tokenizer(CALLS_OR_WORDS, IM, "<|im_end|>")), (ToolCall("add", {}),)
+    assert renderer.writes_tools
+    assert renderer.render((user("hi"), Message("assistant", "", call))).trained.count(True) == len("add") + 1
+    with pytest.raises(UserError, match="leaves out part of message 2"):
+        renderer.render((user("hi"), Message("assistant", "Let me see.", call)))
 
 
 def test_a_role_that_the_template_does_not_know_is_refused_in_one_sentence():

@@ -64,6 +64,14 @@ def test_the_prompt_is_the_published_one(policy):
     assert (policy.renderer.vocab_size, policy.max_context) == (49152, 8192)
 
 
+@pytest.mark.parametrize("answer", ["    return x", "\n\n  so", "  two", " one", "\nnext"])
+def test_an_answer_that_begins_with_blanks_stands_behind_the_tokens_that_the_sampler_reads(policy, answer):
+    messages = (Message("user", "hi"), Message("assistant", answer))
+    read, rendered = policy.renderer.prompt(messages[:1]), policy.renderer.render(messages)
+    assert rendered.token_ids[: len(read)] == read and rendered.trained.index(True) == len(read)
+    assert policy.renderer.decode(rendered.token_ids[len(read) :]) == f"{answer}<|im_end|>\n"
+
+
 # ------------------------------------------------------------------------------------------------------ sampler and trainer
 
 

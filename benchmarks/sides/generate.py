@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.work import Done, Moment, Work, durations
+from benchmarks.work import Attempts, Done, Moment, durations
 
 
-def run(work: Work, setting: str) -> Done:
+def run(work: Attempts, setting: str) -> Done:
     """All completions for each repeat. `setting` is the cache: `dynamic` (transformers' default) or `static`."""
     tokenizer = AutoTokenizer.from_pretrained(work.folder, padding_side="left")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
@@ -24,10 +24,11 @@ def run(work: Work, setting: str) -> Done:
         )  # fmt: skip
         moments.append(Moment.now())
     sampled = outputs[:, batch["input_ids"].shape[1] :].numel()
-    return Done(*durations(moments[work.warmup : -1], moments[work.warmup + 1 :]), int(batch["attention_mask"].sum()), sampled)
+    tokens = {"prompt": int(batch["attention_mask"].sum()), "sampled": sampled}
+    return Done(*durations(moments[work.warmup : -1], moments[work.warmup + 1 :]), tokens)
 
 
-def _batch(tokenizer, work: Work) -> dict[str, torch.Tensor]:
+def _batch(tokenizer, work: Attempts) -> dict[str, torch.Tensor]:
     """The prompts as chats, in one batch."""
     chats = [[{"role": m.role, "content": m.content} for m in problem.messages] for problem in work.problems]
     texts = tokenizer.apply_chat_template(chats, add_generation_prompt=True, tokenize=False)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.work import Done, Moment, Work, brevity, durations
+from benchmarks.work import Attempts, Done, Moment, brevity, durations
 from posttrain.agents.loop import ModelAgent
 from posttrain.algorithms.grpo import Config, Learner, step
 from posttrain.engine.local import LocalEngine
@@ -37,7 +37,7 @@ class Brevity(Arithmetic):
         return Score(brevity(rollout.text))
 
 
-def run(work: Work, setting: str = "") -> Done:
+def run(work: Attempts, setting: str = "") -> Done:
     """One step for each repeat, everything in it: sampling, scoring, forward and backward, AdamW."""
     learner = _learner(work)
     results, moments = asyncio.run(_steps(learner, work.n_repeats))
@@ -45,12 +45,12 @@ def run(work: Work, setting: str = "") -> Done:
     (sampled,) = {result.metrics["sampling/tokens"] for result in results}
     part = lambda name: tuple(result.timings[name] for result in results[work.warmup :])  # noqa: E731
     return Done(
-        *durations(moments[work.warmup : -1], moments[work.warmup + 1 :]), sum(map(len, prompts)), int(sampled),
+        *durations(moments[work.warmup : -1], moments[work.warmup + 1 :]), {"prompt": sum(map(len, prompts)), "sampled": int(sampled)},
         {"sampling": part("time/sample_s"), "training": part("time/train_s")},
     )  # fmt: skip
 
 
-def _learner(work: Work) -> Learner:
+def _learner(work: Attempts) -> Learner:
     config = Config(
         model=work.model, dtype=work.dtype, problems_per_step=work.prompts, group_size=work.samples, max_tokens=work.tokens,
         seed=work.seed, drop_groups_without_signal=False,

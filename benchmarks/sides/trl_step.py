@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from benchmarks.work import Done, Moment, Work, brevity, durations
+from benchmarks.work import Attempts, Done, Moment, brevity, durations
 
 NEVER = "<|never|>"
 """The tokenizer's end-of-text while measuring: the model has no row for it, so no completion ends early."""
@@ -39,7 +39,7 @@ class Clock(TrainerCallback):
         return [brevity(completion[0]["content"]) for completion in completions]
 
 
-def run(work: Work, setting: str) -> Done:
+def run(work: Attempts, setting: str) -> Done:
     """One step for each repeat, everything in it; `setting` is one of those that `grpo_step.py` describes."""
     warnings.filterwarnings("ignore", category=FutureWarning)
     clock = Clock()
@@ -49,12 +49,12 @@ def run(work: Work, setting: str) -> Done:
     prompt_tokens = (trainer.state.num_input_tokens_seen - clock.sampled_tokens) // (work.samples * work.n_repeats)
     began, scored, ended = (moments[work.warmup :] for moments in (clock.began, clock.scored, clock.ended))
     return Done(
-        *durations(began, ended), prompt_tokens, clock.sampled_tokens // work.n_repeats,
+        *durations(began, ended), {"prompt": prompt_tokens, "sampled": clock.sampled_tokens // work.n_repeats},
         {"sampling": durations(began, scored)[0], "training": durations(scored, ended)[0]},
     )  # fmt: skip
 
 
-def _trainer(work: Work, setting: str, folder: str, clock: Clock) -> GRPOTrainer:
+def _trainer(work: Attempts, setting: str, folder: str, clock: Clock) -> GRPOTrainer:
     tokenizer = AutoTokenizer.from_pretrained(work.folder, padding_side="left")
     tokenizer.add_special_tokens({"eos_token": NEVER})
     model = AutoModelForCausalLM.from_pretrained(work.folder, dtype="bfloat16" if setting == "bf16 weights" else "float32")
@@ -68,7 +68,7 @@ def _trainer(work: Work, setting: str, folder: str, clock: Clock) -> GRPOTrainer
     return trainer
 
 
-def _config(work: Work, setting: str, folder: str) -> GRPOConfig:
+def _config(work: Attempts, setting: str, folder: str) -> GRPOConfig:
     """What is not named here is TRL's own default: beta 0, temperature 1, one iteration, fused AdamW, clipping at norm 1."""
     rows = work.n_completions if setting == "one batch" else work.samples
     return GRPOConfig(

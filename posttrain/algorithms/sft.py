@@ -9,6 +9,8 @@ Deviations from common practice, all on purpose:
 - The loss is averaged over all trained tokens of the optimizer step, not row by row (a mean of means weighs the tokens
   of short rows more); `--reduction sequence` lets every conversation count the same instead.
 - A conversation that does not fit the context is dropped and counted, or refused; never cut.
+- An empty thought that a chat template puts before an answer by itself is read and not learned: a model that thinks goes on
+  to think. To teach it not to, write the empty thought into the answers.
 - Constant learning rate after warm-up; order by seed, every conversation once in each pass.
 """
 

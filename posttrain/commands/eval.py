@@ -1,4 +1,4 @@
-"""`posttrain eval`: one model measured on one task."""
+"""`posttrain eval`: one model measured on one task, or on several."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import json
 from dataclasses import dataclass
 
 from posttrain.commands.base import completeness, make_folder, progress, show
-from posttrain.commands.measuring import MeasureArgs, chosen_problems, subject
+from posttrain.commands.measuring import MeasureArgs, chosen_problems, settings, subject
 
 
 @dataclass(frozen=True)
 class Args(MeasureArgs):
-    """Measure one model on one task: accuracy, pass@k, length, diversity, each with its 95% interval over problems."""
+    """Measure one model: accuracy, pass@k, length, diversity, each with its 95% interval over problems.
+
+    With --out every attempt is kept with its exact tokens, and the same command goes on where it was cut off.
+    """
 
     model: str = "smollm2"
     """smollm2, tiny, a folder, a run's folder, a .gguf file or a hub id."""
@@ -20,20 +23,31 @@ class Args(MeasureArgs):
 async def main(args: Args) -> int:
     """Measure, write, print."""
     from posttrain.evals.measure import measure
-    from posttrain.evals.table import evaluation_table
+    from posttrain.evals.table import evaluation_table, evaluations_table
     from posttrain.policy.models import resolve
     from posttrain.runs.folder import write_atomically
+    from posttrain.runs.records import EVALUATION
 
     make_folder(args.out)
-    task, problems = await chosen_problems(args)
-    policy, agent = subject(args.model, args)
-    with progress("eval", len(problems) * args.samples) as bar:
-        evaluation = await measure(agent, task, problems, args.samples, args.seed, scorer=policy, on_attempt=lambda _: bar.advance())
-    found = {"model_path": str(resolve(args.model)), "split": args.split, **evaluation.to_json()}
+    chosen = await chosen_problems(args)
+    policy, agent, keeper = subject(args.model, args)
+    evaluations = []
+    for task, problems in chosen:
+        with progress("eval" if len(chosen) == 1 else task.name, len(problems) * args.samples) as bar:
+            evaluations.append(await measure(
+                agent, task, problems, args.samples, args.seed, scorer=policy, on_attempt=lambda _, bar=bar: bar.advance(), keeper=keeper,
+            ))  # fmt: skip
+    documents = [evaluation.to_json() for evaluation in evaluations]
+    found = {
+        "model_path": str(resolve(args.model)), "split": args.split, "settings": settings(args.model, agent.sampling, str(policy.base.dtype)),
+        **(documents[0] if len(documents) == 1 else {"evaluations": documents}),
+    }  # fmt: skip
     if args.out is not None:
-        write_atomically(args.out / "evaluation.json", json.dumps(found, indent=1))
+        write_atomically(args.out / EVALUATION, json.dumps(found, indent=1))
     if args.json:
         print(json.dumps(found))
+    elif len(evaluations) == 1:
+        show(evaluation_table(evaluations[0], args.unscored_ok))
     else:
-        show(evaluation_table(evaluation))
-    return completeness(evaluation["unscored_frac"].value)
+        show(evaluations_table(evaluations, args.unscored_ok))
+    return completeness(max(evaluation["unscored_frac"].value for evaluation in evaluations))

@@ -14,7 +14,7 @@ class MeasureArgs:
     """What `eval` and `compare` have in common."""
 
     task: str = "arithmetic"
-    """NAME[:key=value,…], for example arithmetic:levels=2, rg:chain_sum, gsm8k:path=FILE."""
+    """NAME[:key=value,…], for example arithmetic:levels=2, rg:chain_sum, gsm8k:path=FILE; several after commas."""
     split: Literal["train", "test"] = "test"
     """Which of the task's problems."""
     problems: int = 64
@@ -30,31 +30,53 @@ class MeasureArgs:
     dtype: Dtype = "auto"
     """What the model computes in."""
     out: Path | None = None
-    """Folder for the results: JSON, and with compare the page report.html."""
+    """Folder for the results: JSON, every attempt with its token ids in records.jsonl, and with compare the page report.html."""
+    resume: bool = True
+    """Take what records.jsonl in --out already holds of the same problems, settings and model, and attempt only the rest."""
+    unscored_ok: bool = False
+    """Print a headline even where more than 5% of the attempts could not be scored."""
     json: bool = False
     """Print JSON."""
 
 
 async def chosen_problems(args: MeasureArgs):
-    """The task, checked, and the problems asked for."""
-    from posttrain.tasks import check_gold, load
+    """The tasks, each with the problems asked for, every one of whose gold answers scores 1."""
+    from posttrain.tasks import check_gold, load, split_specs
     from posttrain.types import UserError
 
     if args.samples < 1 or args.problems < 0 or args.max_tokens < 1 or args.temperature < 0:
         raise UserError("--samples and --max-tokens must be at least 1, --problems and --temperature at least 0")
-    task = load(args.task)
-    problems = task.problems(args.split)
-    problems = list(problems[: args.problems] if args.problems else problems)
-    await check_gold(task, problems[:16])
-    return task, problems
+    tasks = [load(spec) for spec in split_specs(args.task)]
+    names = [task.name for task in tasks]
+    if len(set(names)) < len(names):
+        raise UserError(f"two of the tasks are called {max(names, key=names.count)}: measure them in two calls")
+    found = []
+    for task in tasks:
+        problems = task.problems(args.split)
+        found.append((task, list(problems[: args.problems] if args.problems else problems)))
+        await check_gold(*found[-1])
+    return found
 
 
 def subject(model: str, args: MeasureArgs):
-    """A policy and the agent that samples from it."""
+    """A policy, the agent that samples from it, and what keeps its records, if there is a folder for them."""
     from posttrain.agents.loop import ModelAgent
     from posttrain.engine.local import LocalEngine
     from posttrain.policy.hf import load_policy
+    from posttrain.runs.records import NAME, RecordLog
     from posttrain.types import Sampling
 
     policy = load_policy(model, args.dtype)
-    return policy, ModelAgent(LocalEngine(policy), policy.renderer, Sampling(args.temperature, args.max_tokens))
+    agent = ModelAgent(LocalEngine(policy), policy.renderer, Sampling(args.temperature, args.max_tokens))
+    keeper = RecordLog(args.out / NAME, settings(model, agent.sampling, str(policy.base.dtype)), args.resume) if args.out else None
+    return policy, agent, keeper
+
+
+def settings(model: str, sampling, dtype: str) -> dict:
+    """All that attempts depend on, beside the problem, samples and seed."""
+    from dataclasses import asdict
+
+    from posttrain.policy.models import resolve, revision
+
+    drawn = {name: value for name, value in asdict(sampling).items() if name != "seed"}
+    return {"model": revision(resolve(model)), "dtype": dtype, **drawn}

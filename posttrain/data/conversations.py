@@ -187,7 +187,7 @@ def _call(call: Any) -> ToolCall:
     if isinstance(arguments, str):  # OpenAI keeps them as text
         try:
             arguments = json.loads(arguments)
-        except ValueError:
+        except (ValueError, RecursionError):
             arguments = None
     if not isinstance(arguments, Mapping):
         raise Unusable("has a tool's call whose arguments are not an object")

@@ -6,18 +6,16 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, Literal
+from typing import Any
 
 from posttrain import statistics
 from posttrain.evals import heldout, quantities
+from posttrain.evals.comparison import Change, Comparison, Example, Named, PassAtK, ProblemChange, Row, TokenText
 from posttrain.evals.measure import Evaluation, measure
 from posttrain.evals.quantities import Better, Quantity
-from posttrain.evals.records import Attempt, Record, plain, prompt_text
+from posttrain.evals.records import Attempt, Keeper, Record, prompt_text
 from posttrain.evals.scorer import TokenScorer
 from posttrain.types import Agent, Measurement, Problem, Task
-
-Change = Literal["newly_solved", "newly_lost", "both", "neither"]
-"""Solved means right in at least one attempt. `neither` also covers problems that one model has no scored attempt at."""
 
 SIGNIFICANCE = 0.05
 """The share of false discoveries allowed among the problems named as changed."""
@@ -36,106 +34,8 @@ class Subject:
     """Text to token ids without special tokens; needed for held-out likelihood."""
     decode: Callable[[Sequence[int]], str] | None = None
     """Token ids to text; without it examples show whole turns in place of tokens."""
-
-
-@dataclass(frozen=True)
-class Named:
-    """Which model it was."""
-
-    label: str
-    model_path: str
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measured thing. What only two models together have (KL, problems gained) stands under `difference` alone."""
-
-    name: str
-    title: str
-    better: Better
-    base: Measurement | None
-    trained: Measurement | None
-    difference: Measurement | None
-    p_value: float | None = None
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class PassAtK:
-    """Both curves over k."""
-
-    k: tuple[int, ...]
-    base: tuple[Measurement, ...]
-    trained: tuple[Measurement, ...]
-
-
-@dataclass(frozen=True)
-class ProblemChange:
-    """One problem before and after; rates are nan where nothing could be scored."""
-
-    id: str
-    prompt: str
-    answer: str
-    base_rate: float
-    trained_rate: float
-    n_base: int
-    n_trained: int
-    change: Change
-
-
-@dataclass(frozen=True)
-class TokenText:
-    """One attempt, token by token."""
-
-    tokens: tuple[str, ...]
-    logprobs: tuple[float, ...]
-    score: float
-    outcome: str
-    explanation: str
-    advantage: float | None = None
-    """Only training has advantages."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """What both models wrote for one problem."""
-
-    problem_id: str
-    prompt: str
-    answer: str
-    base: tuple[TokenText, ...]
-    trained: tuple[TokenText, ...]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What training changed, as numbers with intervals, problem by problem, and in examples."""
-
-    base: Named
-    trained: Named
-    task: str
-    split: str
-    samples: int
-    n_problems: int
-    seed: int
-    sampling: dict[str, Any]
-    rows: tuple[Row, ...]
-    pass_at_k: PassAtK
-    problems: tuple[ProblemChange, ...]
-    examples: tuple[Example, ...]
-    training: dict[str, Any] | None = None
-    """How the run went, for the caller to fill in."""
-
-    def __getitem__(self, name: str) -> Row:
-        """The row of that name. Raises KeyError where there is none."""
-        found = next((row for row in self.rows if row.name == name), None)
-        if found is None:
-            raise KeyError(f"{name!r} was not compared; there are {', '.join(row.name for row in self.rows)}")
-        return found
-
-    def to_json(self) -> dict[str, Any]:
-        """The comparison as JSON, its keys named like its fields; nan and infinities are null."""
-        return plain(self)
+    keeper: Keeper | None = None
+    """Where its records are kept, so that a comparison that was cut off goes on."""
 
 
 async def compare(
@@ -156,6 +56,7 @@ async def compare(
     example_attempts: int = 4,
     final_answer: Callable[[str], str] = str.strip,
     on_attempt: Callable[[Attempt], None] | None = None,
+    unscored_ok: bool = False,
 ) -> Comparison:
     """Measures both models on the same problems with the same seeds, one model after the other, and pairs the results.
 
@@ -163,12 +64,13 @@ async def compare(
     loss of accuracy there is the alignment tax; without `untouched_problems` it is measured on as many of its problems of
     `split`, `untouched_samples` times each: its doubt is one over problems, which more attempts hardly lessen. Entropy and
     KL rest on the first `scorer_samples` attempts at each problem, held-out likelihood on documents of `heldout_tokens`
-    tokens (counted by the base's tokenizer; 0 leaves it out). Raises what `measure` raises.
+    tokens (counted by the base's tokenizer; 0 leaves it out). Where more than 5% of either model's attempts could not be
+    scored there is no headline, unless `unscored_ok`. Raises what `measure` raises.
     """
 
-    async def evaluated(agent: Agent, task: Task, problems: Sequence[Problem], samples: int, scorer: TokenScorer | None) -> Evaluation:
+    async def evaluated(subject: Subject, task: Task, problems: Sequence[Problem], samples: int, scorer: TokenScorer | None) -> Evaluation:
         return await measure(
-            agent,
+            subject.agent,
             task,
             problems,
             samples,
@@ -177,29 +79,53 @@ async def compare(
             scorer_samples=scorer_samples,
             final_answer=final_answer,
             on_attempt=on_attempt,
+            keeper=subject.keeper,
         )
 
-    before, after = [await evaluated(s.agent, task, problems, samples, s.scorer) for s in (base, trained)]
-    rows = [*_measured_rows(before, after), *_changed_rows(before, after), *_kl_rows(base, trained, before, after)]
+    before, after = [await evaluated(s, task, problems, samples, s.scorer) for s in (base, trained)]
+    rows = [*measured_rows(before, after), *changed_rows(before, after), *_kl_rows(base, trained, before, after)]
     if heldout_tokens:
         rows += _heldout_rows(base, trained, heldout_tokens)
     if untouched_task is not None:
         asked = untouched_problems or untouched_task.problems(split)[: len(problems)]
-        was, now = [await evaluated(s.agent, untouched_task, asked, untouched_samples, None) for s in (base, trained)]
+        was, now = [await evaluated(s, untouched_task, asked, untouched_samples, None) for s in (base, trained)]
         rows.append(_untouched_row(untouched_task, was, now))
+    named = [Named(subject.label, subject.model_path) for subject in (base, trained)]
+    texts = examples(base.decode, trained.decode, before, after, n_examples, example_attempts)
+    return assembled(*named, split, before, after, rows, texts, unscored_ok)
+
+
+def assembled(
+    base: Named,
+    trained: Named,
+    split: str,
+    before: Evaluation,
+    after: Evaluation,
+    rows: Sequence[Row],
+    examples: tuple[Example, ...] = (),
+    unscored_ok: bool = False,
+    paired: bool = True,
+) -> Comparison:
+    """The rows with all that a reader needs beside them; the verdict is on accuracy."""
+    ks = tuple(k for k in before.ks if k in after.ks)
+    accuracy = next(row for row in rows if row.name == "accuracy")
+    assert accuracy.difference is not None and accuracy.p_value is not None, "both models have one"
     return Comparison(
-        base=Named(base.label, base.model_path),
-        trained=Named(trained.label, trained.model_path),
-        task=task.name,
+        base=base,
+        trained=trained,
+        task=before.task,
         split=split,
-        samples=samples,
-        n_problems=len(problems),
-        seed=seed,
+        samples=before.samples,
+        n_problems=min(len(before.records), len(after.records)),
+        seed=before.seed,
         sampling=before.sampling,
         rows=tuple(rows),
-        pass_at_k=PassAtK(before.ks, *(tuple(e[f"pass@{k}"] for k in e.ks) for e in (before, after))),
-        problems=tuple(map(problem_change, before.records, after.records)),
-        examples=_examples(base, trained, before, after, n_examples, example_attempts),
+        pass_at_k=PassAtK(ks, *(tuple(e[f"pass@{k}"] for k in ks) for e in (before, after))),
+        problems=tuple(map(problem_change, before.records, after.records)) if paired else (),
+        examples=examples,
+        verdict=statistics.verdict(accuracy.difference, p_value=accuracy.p_value),
+        withheld="" if unscored_ok else _both((before, after), lambda evaluation: [evaluation.withheld]),
+        paired=paired,
     )
 
 
@@ -214,26 +140,26 @@ def paired_row(before: Quantity, after: Quantity, same_attempts: bool = False, n
     """
     pair = statistics.paired_rate_difference if before.is_rate and not same_attempts else statistics.paired_difference
     n_unscored = before.measurement.n_unscored + after.measurement.n_unscored
-    difference = pair(before.per_problem, after.per_problem, before.measurement.unit, n_unscored)
-    p_value = statistics.sign_flip_p_value(before.per_problem, after.per_problem)
-    note = _listed((note, _few_note(difference)))
+    difference = pair(before.per_problem, after.per_problem, before.measurement.unit, n_unscored, before.clusters)
+    p_value = statistics.sign_flip_p_value(before.per_problem, after.per_problem, clusters=before.clusters)
+    note = listed((note, few_note(difference)))
     return Row(before.name, before.title, before.better, before.measurement, after.measurement, difference, p_value, note)
 
 
-def _measured_rows(before: Evaluation, after: Evaluation) -> Iterator[Row]:
+def measured_rows(before: Evaluation, after: Evaluation) -> Iterator[Row]:
     same = _attempts(before) == _attempts(after)
     for was in before.quantities:
         now = next((quantity for quantity in after.quantities if quantity.name == was.name), None)
         # pass@1 is accuracy, or close to it where scores have degrees; the curve of pass@k still begins with it.
         if now is not None and was.name != "pass@1":
-            yield paired_row(was, now, same, _cautions(before, after) if was.name == "accuracy" else "")
+            yield paired_row(was, now, same, cautions(before, after) if was.name == "accuracy" else "")
 
 
 def _attempts(evaluation: Evaluation) -> list[list[Any]]:
     return [[(a.rollout.messages, a.rollout.outcome, a.score.value) for a in record.attempts] for record in evaluation.records]
 
 
-def _changed_rows(before: Evaluation, after: Evaluation) -> Iterator[Row]:
+def changed_rows(before: Evaluation, after: Evaluation) -> Iterator[Row]:
     """Shares of problems that were gained and lost, by a single right attempt and by Fisher's test."""
     changes = [problem_change(was, now).change for was, now in zip(before.records, after.records, strict=True)]
     n_before, n_after = ([record.n_scored for record in e.records] for e in (before, after))
@@ -244,7 +170,7 @@ def _changed_rows(before: Evaluation, after: Evaluation) -> Iterator[Row]:
 
     def row(name: str, title: str, better: Better, hits: Iterable[bool], note: str) -> Row:
         known = [float(hit) if was and now else math.nan for hit, was, now in zip(hits, n_before, n_after, strict=True)]
-        return _change_row(quantities.rate(name, title, better, known), note)
+        return _change_row(quantities.rate(name, title, better, known, clusters=quantities.clusters_of(before.records)), note)
 
     yield row("newly_solved", "problems newly solved", "higher", (c == "newly_solved" for c in changes), once)
     yield row("newly_lost", "problems newly lost", "lower", (c == "newly_lost" for c in changes), once)
@@ -298,26 +224,33 @@ def _untouched_row(task: Task, before: Evaluation, after: Evaluation) -> Row:
     was, now = (
         quantities.accuracy(e.records, "untouched_accuracy", f"accuracy on {task.name}, not trained on") for e in (before, after)
     )
-    return paired_row(was, now, _attempts(before) == _attempts(after), _cautions(before, after))
+    return paired_row(was, now, _attempts(before) == _attempts(after), cautions(before, after))
 
 
 def _change_row(quantity: Quantity, note: str = "") -> Row:
     """A row for what has no value for one model alone."""
     found = quantity.measurement
-    return Row(quantity.name, quantity.title, quantity.better, None, None, found, note=_listed((note, _few_note(found))))
+    return Row(quantity.name, quantity.title, quantity.better, None, None, found, note=listed((note, few_note(found))))
 
 
-def _cautions(before: Evaluation, after: Evaluation) -> str:
+def cautions(before: Evaluation, after: Evaluation) -> str:
     unlike = "the two were sampled differently" if before.sampling != after.sampling else ""
-    each = (f"{who}: {note}" for who, evaluation in (("base", before), ("trained", after)) for note in evaluation.notes)
-    return _listed((*each, unlike))
+    return listed((_both((before, after), lambda evaluation: evaluation.notes), unlike))
 
 
-def _few_note(difference: Measurement) -> str:
+def _both(evaluations: tuple[Evaluation, Evaluation], notes: Callable[[Evaluation], Sequence[str]]) -> str:
+    """The notes on both models, each after whose it is; what holds for both is said once."""
+    before, after = map(notes, evaluations)
+    shared = [f"both: {note}" for note in before if note and note in after]
+    each = [f"{who}: {n}" for who, own, other in (("base", before, after), ("trained", after, before)) for n in own if n and n not in other]
+    return listed((*shared, *each))
+
+
+def few_note(difference: Measurement) -> str:
     return "" if difference.n > 1 else f"n = {difference.n}: too few for an interval"
 
 
-def _listed(notes: Iterable[str]) -> str:
+def listed(notes: Iterable[str]) -> str:
     return "; ".join(note for note in notes if note)
 
 
@@ -341,9 +274,10 @@ def problem_change(before: Record, after: Record) -> ProblemChange:
     )
 
 
-def _examples(
-    base: Subject, trained: Subject, before: Evaluation, after: Evaluation, n: int, attempts: int
-) -> tuple[Example, ...]:
+Decode = Callable[[Sequence[int]], str] | None
+
+
+def examples(base: Decode, trained: Decode, before: Evaluation, after: Evaluation, n: int, attempts: int) -> tuple[Example, ...]:
     """Taken in turn from the problems gained, lost, kept and still unsolved, in their order: not the most flattering ones."""
     pairs = list(zip(before.records, after.records, strict=True))
     kinds: dict[Change, list[tuple[Record, Record]]] = {"newly_solved": [], "newly_lost": [], "both": [], "neither": []}
@@ -355,14 +289,14 @@ def _examples(
             problem_id=was.problem.id,
             prompt=prompt_text(was.problem),
             answer=was.problem.answer,
-            base=tuple(_token_text(attempt, base.decode) for attempt in was.attempts[:attempts]),
-            trained=tuple(_token_text(attempt, trained.decode) for attempt in now.attempts[:attempts]),
+            base=tuple(_token_text(attempt, base) for attempt in was.attempts[:attempts]),
+            trained=tuple(_token_text(attempt, trained) for attempt in now.attempts[:attempts]),
         )
         for was, now in in_turn[:n]
     )
 
 
-def _token_text(attempt: Attempt, decode: Callable[[Sequence[int]], str] | None) -> TokenText:
+def _token_text(attempt: Attempt, decode: Decode) -> TokenText:
     rollout = attempt.rollout
     if decode is None or not rollout.completions:
         tokens, logprobs = [rollout.text], [math.nan]

@@ -7,15 +7,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from posttrain import statistics
 from posttrain.evals import quantities
 from posttrain.evals.quantities import Quantity
-from posttrain.evals.records import Attempt, Record, plain, record_json
+from posttrain.evals.records import Attempt, Keeper, Record, plain, record_json
 from posttrain.evals.scorer import TokenScorer, score_rollouts
 from posttrain.seeds import fold
 from posttrain.types import Agent, Measurement, Problem, Rollout, Score, Task, UserError, unscored
 
-MUCH_UNSCORED, MUCH_TRUNCATED = 0.05, 0.5
+MUCH_UNSCORED, MUCH_TRUNCATED, MUCH_UNPARSED = 0.05, 0.5, 0.5
 """Above these shares of the attempts a note warns that accuracy speaks of something else than it seems to."""
+
+MOST_RELIABLE = 8
+"""The largest k of pass^k, as in tau-bench."""
+
+FEWEST = 6
+"""With five problems even a model that wins on all of them has p = 2 / 2**5 > .05 in a test on pairs."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,8 @@ class Evaluation:
     quantities: tuple[Quantity, ...]
     ks: tuple[int, ...]
     """The k at which pass@k was measured."""
+    chance: float = 0.0
+    """What guessing scores on this task."""
 
     def __getitem__(self, name: str) -> Measurement:
         """The measurement of that name. Raises KeyError where there is none."""
@@ -50,14 +59,48 @@ class Evaluation:
         return {name: value for name, value in asdict(first).items() if name != "seed"} if first else {}
 
     @property
+    def withheld(self) -> str:
+        """Why accuracy and what goes with it is no headline, or nothing: it would speak of too few of the attempts."""
+        return _share_note(self["unscored_frac"], MUCH_UNSCORED, "could not be scored, and accuracy speaks only of the others")
+
+    @property
+    def headline(self) -> Measurement | None:
+        """Accuracy, unless it is withheld."""
+        return None if self.withheld else self["accuracy"]
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of the numbers must know."""
+        unparsed = next((quantity.measurement for quantity in self.quantities if quantity.name == "unparsed_frac"), None)
         found = (
-            _share_note(self["unscored_frac"], MUCH_UNSCORED, "could not be scored, and accuracy speaks only of the others"),
+            self.withheld,
             _share_note(self["truncated_frac"], MUCH_TRUNCATED, "ran into the limit before they came to an end"),
-            "one problem gives no interval" if len(self.records) == 1 else "",
+            _share_note(unparsed, MUCH_UNPARSED, "hold no answer that the judge could find: look at how answers are asked for and read"),
+            self._few_note(),
+            "" if self.withheld else self._chance_note(),
+            "" if self.withheld else self._ceiling_note(),
         )
         return tuple(note for note in found if note)
+
+    def _few_note(self) -> str:
+        n = len(self.records)
+        if n == 1:
+            return "one problem gives no interval"
+        return f"{n} problems are too few for two models to be told apart, whatever they do: it takes {FEWEST}" if n < FEWEST else ""
+
+    def _chance_note(self) -> str:
+        accuracy, guessing = self["accuracy"], f"guessing alone, {self.chance:.0%}" if self.chance else "nothing right at all"
+        if accuracy.high < self.chance:
+            return f"accuracy is below {guessing}: look at how answers are read before believing it"
+        if accuracy.low <= self.chance <= accuracy.high:
+            return f"at chance: not to be told from {guessing}, so that models as weak as this cannot be told apart here"
+        return ""
+
+    def _ceiling_note(self) -> str:
+        rates = [rate for rate in self.quantity("accuracy").per_problem if rate == rate]
+        if len(rates) < FEWEST or not statistics.is_saturated(rates):
+            return ""
+        return f"saturated: on these {len(rates)} problems not even a model that is always right would show as better"
 
     def to_json(self, tokens: bool = False) -> dict[str, Any]:
         """Everything as JSON; with `tokens`, also every attempt's token ids and log-probs."""
@@ -69,6 +112,8 @@ class Evaluation:
             "sampling": self.sampling,
             "rows": [{"name": q.name, "title": q.title, "better": q.better, **asdict(q.measurement)} for q in self.quantities],
             "pass_at_k": {"k": self.ks, "values": [self[f"pass@{k}"] for k in self.ks]},
+            "chance": self.chance,
+            "headline": self.headline,
             "notes": self.notes,
             "problems": [record_json(record, tokens) for record in self.records],
         }
@@ -86,6 +131,7 @@ async def measure(
     scorer_samples: int = 4,
     final_answer: Callable[[str], str] = str.strip,
     on_attempt: Callable[[Attempt], None] | None = None,
+    keeper: Keeper | None = None,
 ) -> Evaluation:
     """Attempts every problem `samples` times, scores the attempts, and measures.
 
@@ -95,19 +141,37 @@ async def measure(
     attempts at each problem; `final_answer` takes from a text what counts as its answer where diversity is measured;
     `on_attempt` is told of each attempt once it is judged, in no fixed order.
 
+    A `keeper` is given each record once it is whole, and asked for it before: a problem that it knows is not attempted again,
+    unless the machinery failed at it; attempts that could not be scored are judged once more.
+
     Raises UserError for no problems, for two of one id and for fewer than one sample, and ValueError where the agent
     returns another number of attempts than asked or the task a score outside 0 to 1.
     """
     _check(task, problems, samples)
 
     async def record(problem: Problem) -> Record:
-        rollouts = await agent.attempt(problem, samples, fold(seed, problem.id))
-        if len(rollouts) != samples:
-            raise ValueError(f"the agent was asked for {samples} attempts at {problem.id} and made {len(rollouts)}")
-        return Record(problem, tuple(await asyncio.gather(*(judged(rollout) for rollout in rollouts))))
+        kept = keeper.find(task.name, problem, samples, seed) if keeper is not None else None
+        if kept is not None and not any(attempt.failed for attempt in kept.attempts):
+            found = Record(problem, tuple(await asyncio.gather(*(judged_again(attempt, problem) for attempt in kept.attempts))))
+        else:
+            rollouts = await agent.attempt(problem, samples, fold(seed, problem.id))
+            if len(rollouts) != samples:
+                raise ValueError(f"the agent was asked for {samples} attempts at {problem.id} and made {len(rollouts)}")
+            found = Record(problem, tuple(await asyncio.gather(*(judged(rollout) for rollout in rollouts))))
+        if keeper is not None and (kept is None or found.attempts != kept.attempts):
+            keeper.keep(task.name, found, samples, seed)
+        return found
 
     async def judged(rollout: Rollout) -> Attempt:
-        attempt = Attempt(rollout, await judge(task, rollout))
+        return told(Attempt(rollout, await judge(task, rollout)))
+
+    async def judged_again(attempt: Attempt, problem: Problem) -> Attempt:
+        if not attempt.score.is_unscored:
+            return told(attempt)
+        score = await judge(task, replace(attempt.rollout, problem=problem))
+        return told(attempt if score.is_unscored else replace(attempt, score=score))
+
+    def told(attempt: Attempt) -> Attempt:
         if on_attempt is not None:
             on_attempt(attempt)
         return attempt
@@ -115,7 +179,15 @@ async def measure(
     records = tuple(await asyncio.gather(*(record(problem) for problem in problems)))
     if scorer is not None:
         records = read(records, scorer, scorer_samples)
-    return Evaluation(task.name, samples, seed, records, _quantities(records, samples, final_answer), quantities.budgets(samples))
+    return evaluation(task.name, samples, seed, records, final_answer, chance=getattr(task, "chance", 0.0))
+
+
+def evaluation(
+    task: str, samples: int, seed: int, records: Sequence[Record], final_answer: Callable[[str], str] = str.strip, chance: float = 0.0
+) -> Evaluation:
+    """What the records of one task say."""
+    measured = _quantities(records, samples, final_answer)
+    return Evaluation(task, samples, seed, tuple(records), measured, quantities.budgets(samples), chance)
 
 
 async def judge(task: Task, rollout: Rollout, bounded: bool = True) -> Score:
@@ -152,12 +224,15 @@ def _quantities(records: Sequence[Record], samples: int, final_answer: Callable[
     found = [
         quantities.accuracy(records),
         *(quantities.pass_at_k(records, k) for k in quantities.budgets(samples)),
+        *(quantities.pass_hat_k(records, k) for k in quantities.budgets(min(samples, MOST_RELIABLE))[-1:] if k > 1),
         quantities.diversity(records, final_answer),
         quantities.length_tokens(records),
         quantities.truncated_frac(records),
         quantities.unscored_frac(records),
         quantities.sampling_logprob(records),
     ]
+    if (unparsed := quantities.unparsed_frac(records)) is not None:
+        found.insert(-1, unparsed)
     if any(attempt.entropies for record in records for attempt in record.attempts):
         found.append(quantities.entropy(records))
     return tuple(found)
@@ -174,5 +249,5 @@ def _check(task: Task, problems: Sequence[Problem], samples: int) -> None:
         raise UserError(f"task {task.name} has two problems with the id {twice}: give each its own")
 
 
-def _share_note(share: Measurement, limit: float, what: str) -> str:
-    return f"{share.value:.0%} of the attempts {what}" if share.value > limit else ""
+def _share_note(share: Measurement | None, limit: float, what: str) -> str:
+    return f"{share.value:.0%} of the attempts {what}" if share is not None and share.value > limit else ""

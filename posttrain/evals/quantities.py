@@ -21,6 +21,9 @@ from posttrain.types import Measurement
 Better = Literal["higher", "lower"] | None
 """Which way is good; None where that depends on what one is after."""
 
+Clusters = tuple[str, ...] | None
+"""For each problem, what repeats; None where that is the problem."""
+
 
 @dataclass(frozen=True)
 class Quantity:
@@ -34,18 +37,34 @@ class Quantity:
     measurement: Measurement
     is_rate: bool
     """Whether it lies between 0 and 1, and its intervals must too."""
+    clusters: Clusters = None
 
 
-def rate(name: str, title: str, better: Better, values_P: Sequence[float] | np.ndarray, n_unscored: int = 0) -> Quantity:
+def rate(
+    name: str, title: str, better: Better, values_P: Sequence[float] | np.ndarray, n_unscored: int = 0, clusters: Clusters = None
+) -> Quantity:
     """A quantity that lies between 0 and 1 on every problem."""
-    measurement = statistics.rate_over_problems(values_P, n_unscored=n_unscored)
-    return Quantity(name, title, better, tuple(map(float, values_P)), measurement, is_rate=True)
+    measurement = statistics.rate_over_problems(values_P, n_unscored=n_unscored, clusters=clusters)
+    return Quantity(name, title, better, tuple(map(float, values_P)), measurement, is_rate=True, clusters=clusters)
 
 
-def mean(name: str, title: str, better: Better, values_P: Sequence[float] | np.ndarray, unit: str) -> Quantity:
+def mean(
+    name: str, title: str, better: Better, values_P: Sequence[float] | np.ndarray, unit: str, clusters: Clusters = None
+) -> Quantity:
     """A quantity without bounds."""
-    measurement = statistics.mean_over_problems(values_P, unit)
-    return Quantity(name, title, better, tuple(map(float, values_P)), measurement, is_rate=False)
+    measurement = statistics.mean_over_problems(values_P, unit, clusters=clusters)
+    return Quantity(name, title, better, tuple(map(float, values_P)), measurement, is_rate=False, clusters=clusters)
+
+
+def rests_on_scores(name: str) -> bool:
+    """Whether what is measured under this name speaks only of the attempts that could be scored."""
+    return name.startswith(("accuracy", "untouched_accuracy", "pass@", "pass^", "newly_", "significantly_"))
+
+
+def clusters_of(records: Sequence[Record]) -> Clusters:
+    """What each problem belongs to; None where every problem stands for itself."""
+    clusters = tuple(record.cluster for record in records)
+    return clusters if len(set(clusters)) < len(clusters) else None
 
 
 # ------------------------------------------------------------------------------------------------------ right and wrong
@@ -53,13 +72,19 @@ def mean(name: str, title: str, better: Better, values_P: Sequence[float] | np.n
 
 def accuracy(records: Sequence[Record], name: str = "accuracy", title: str = "accuracy") -> Quantity:
     """The mean score; 1 is right, 0 is wrong, what could not be scored is neither."""
-    return rate(name, title, "higher", [record.rate for record in records], _n_unscored(records))
+    return rate(name, title, "higher", [record.rate for record in records], _n_unscored(records), clusters_of(records))
 
 
 def pass_at_k(records: Sequence[Record], k: int) -> Quantity:
     """The chance that at least one of k attempts is right; a problem with fewer than k scored attempts says nothing about it."""
     values_P = statistics.pass_at_k([r.n_scored for r in records], [r.n_right for r in records], k)
-    return rate(f"pass@{k}", f"pass@{k}", "higher", values_P, _n_unscored(records))
+    return rate(f"pass@{k}", f"pass@{k}", "higher", values_P, _n_unscored(records), clusters_of(records))
+
+
+def pass_hat_k(records: Sequence[Record], k: int) -> Quantity:
+    """The chance that all of k attempts are right: how far the model can be relied on."""
+    values_P = statistics.pass_hat_k([r.n_scored for r in records], [r.n_right for r in records], k)
+    return rate(f"pass^{k}", f"pass^{k}", "higher", values_P, _n_unscored(records), clusters_of(records))
 
 
 def budgets(samples: int) -> tuple[int, ...]:
@@ -70,7 +95,16 @@ def budgets(samples: int) -> tuple[int, ...]:
 def unscored_frac(records: Sequence[Record]) -> Quantity:
     """The share of attempts that could not be judged."""
     values_P = [(len(record.attempts) - record.n_scored) / len(record.attempts) for record in records]
-    return rate("unscored_frac", "could not be scored", "lower", values_P)
+    return rate("unscored_frac", "could not be scored", "lower", values_P, clusters=clusters_of(records))
+
+
+def unparsed_frac(records: Sequence[Record]) -> Quantity | None:
+    """The share in which the judge found no answer to judge, of the attempts whose score has a part `parsed`; None without any."""
+    found = [[1 - a.score.parts["parsed"] for a in record.completed if "parsed" in a.score.parts] for record in records]
+    if not any(found):
+        return None
+    values_P = statistics.problem_means(found)
+    return rate("unparsed_frac", "hold no answer", "lower", values_P, clusters=clusters_of(records))
 
 
 # ---------------------------------------------------------------------------------------------------- what was written
@@ -78,19 +112,20 @@ def unscored_frac(records: Sequence[Record]) -> Quantity:
 
 def truncated_frac(records: Sequence[Record]) -> Quantity:
     """The share that ran into a budget, of the attempts that did not fail."""
-    return rate("truncated_frac", "ran into the limit", "lower", _mean_of(records, lambda a: a.rollout.outcome == "truncated"))
+    values_P = _mean_of(records, lambda a: a.rollout.outcome == "truncated")
+    return rate("truncated_frac", "ran into the limit", "lower", values_P, clusters=clusters_of(records))
 
 
 def length_tokens(records: Sequence[Record]) -> Quantity:
     """Sampled tokens in an attempt, all its turns together; nan for attempts without tokens of their own."""
     values_P = _mean_of(records, lambda a: a.rollout.n_tokens if a.rollout.completions else math.nan)
-    return mean("length_tokens", "length", None, values_P, "tokens")
+    return mean("length_tokens", "length", None, values_P, "tokens", clusters_of(records))
 
 
 def diversity(records: Sequence[Record], final_answer: Callable[[str], str]) -> Quantity:
     """The chance that two attempts at a problem end in different answers; nan for fewer than two that did not fail."""
     values_P = [statistics.disagreement([final_answer(a.rollout.text) for a in record.completed]) for record in records]
-    return rate("diversity", "two answers differ", None, values_P)
+    return rate("diversity", "two answers differ", None, values_P, clusters=clusters_of(records))
 
 
 def sampling_logprob(records: Sequence[Record]) -> Quantity:
@@ -123,8 +158,8 @@ def kl(records: Sequence[Record], other: TokenScorer, name: str, title: str) -> 
     tokens_P = [_mean([len(attempt) for attempt in problem]) for problem in log_ratios]
     per_token_P = statistics.ratio_contributions(sums_P, tokens_P)
     return (
-        mean(f"{name}_per_completion", f"{title} per completion", None, sums_P, "nats"),
-        mean(f"{name}_per_token", f"{title} per token", None, per_token_P, "nats"),
+        mean(f"{name}_per_completion", f"{title} per completion", None, sums_P, "nats", clusters_of(records)),
+        mean(f"{name}_per_token", f"{title} per token", None, per_token_P, "nats", clusters_of(records)),
     )
 
 
@@ -164,4 +199,4 @@ def _per_token(name: str, title: str, records: Sequence[Record], values: Callabl
     """Total over tokens of all problems: a long attempt weighs more than a short one, as it holds more tokens."""
     values_P = [[value for attempt in record.completed for value in values(attempt)] for record in records]
     contributions_P = statistics.ratio_contributions([sum(v) for v in values_P], [len(v) for v in values_P])
-    return mean(f"{name}_per_token", f"{title} per token", None, contributions_P, "nats")
+    return mean(f"{name}_per_token", f"{title} per token", None, contributions_P, "nats", clusters_of(records))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from posttrain.types import Problem, Rollout, Score
+from posttrain.types import Completion, Message, Problem, Rollout, Sampling, Score, ToolCall
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,23 @@ class Record:
         """The attempts that the machinery carried through, judged or not."""
         return [attempt for attempt in self.attempts if not attempt.failed]
 
+    @property
+    def cluster(self) -> str:
+        """What repeats: the problem, or what its `data` calls its cluster (a text that several problems ask about)."""
+        return str(self.problem.data.get("cluster", self.problem.id))
+
+
+class Keeper(Protocol):
+    """Keeps records from one measurement to the next, so that one that was cut off goes on."""
+
+    def find(self, task: str, problem: Problem, samples: int, seed: int) -> Record | None:
+        """The record of this very problem, attempted in this very way by this very model; None where there is none."""
+        ...
+
+    def keep(self, task: str, record: Record, samples: int, seed: int) -> None:
+        """Have the record on disk when this returns."""
+        ...
+
 
 def prompt_text(problem: Problem) -> str:
     """What the model is asked, for a person to read: a lone message bare, several each after its role."""
@@ -97,6 +114,58 @@ def _attempt_json(attempt: Attempt, tokens: bool) -> dict[str, Any]:
             for c in rollout.completions
         ]
     return document
+
+
+def record_row(record: Record) -> dict[str, Any]:
+    """The whole record as JSON, from which `record_from` makes it again: the exact tokens read and written, turn by turn.
+
+    What a scorer read of it is left out, for it can be read again. Log-probabilities of -inf become nan.
+    """
+    problem = record.problem
+    return plain({
+        "id": problem.id,
+        "problem": {"messages": [asdict(m) for m in problem.messages], "answer": problem.answer, "data": problem.data},
+        "attempts": [_attempt_row(attempt) for attempt in record.attempts],
+    })  # fmt: skip
+
+
+def record_from(row: Mapping[str, Any]) -> Record:
+    """What `record_row` wrote. Raises KeyError or TypeError for anything else."""
+    asked = row["problem"]
+    problem = Problem(row["id"], tuple(map(_message, asked["messages"])), asked["answer"], asked["data"])
+    return Record(problem, tuple(_attempt_from(attempt, problem) for attempt in row["attempts"]))
+
+
+def _attempt_row(attempt: Attempt) -> dict[str, Any]:
+    rollout, score = attempt.rollout, attempt.score
+    return {
+        "messages": [asdict(message) for message in rollout.messages], "outcome": rollout.outcome, "error": rollout.error,
+        "sample": rollout.sample, "score": score.value, "parts": score.parts, "explanation": score.explanation,
+        "completions": [asdict(completion) for completion in rollout.completions],
+    }  # fmt: skip
+
+
+def _attempt_from(row: Mapping[str, Any], problem: Problem) -> Attempt:
+    completions = tuple(map(_completion, row["completions"]))
+    messages = tuple(map(_message, row["messages"]))
+    rollout = Rollout(problem, messages, completions, row["outcome"], row["sample"], row["error"])
+    parts = {name: _number(value) for name, value in row["parts"].items()}
+    return Attempt(rollout, Score(_number(row["score"]), parts, row["explanation"]))
+
+
+def _message(row: Mapping[str, Any]) -> Message:
+    return Message(**{**row, "tool_calls": tuple(ToolCall(**call) for call in row["tool_calls"])})
+
+
+def _completion(row: Mapping[str, Any]) -> Completion:
+    logprobs = tuple(map(_number, row["sampling_logprobs"]))
+    tokens = {name: tuple(row[name]) for name in ("prompt_token_ids", "token_ids")}
+    return Completion(**{**row, **tokens, "sampling_logprobs": logprobs, "sampling": Sampling(**row["sampling"])})
+
+
+def _number(value: float | None) -> float:
+    """JSON has no nan."""
+    return math.nan if value is None else value
 
 
 def plain(value: Any) -> Any:

@@ -20,6 +20,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from posttrain.evals.quantities import rests_on_scores
 from posttrain.evals.records import plain
 from posttrain.types import UserError
 
@@ -43,9 +44,15 @@ def verdict(comparison: Mapping[str, Any]) -> str:
     """What the comparison shows, as a paragraph in words.
 
     It opens with the row named `accuracy`, or else the first row. A difference is claimed only where its 95% interval
-    leaves out 0; where there is no interval, as with a single problem, nothing is claimed.
+    leaves out 0 and the test agrees, with several tasks after adjusting for their number; otherwise the two are tied at this n.
+    Where there is no interval, as with a single problem, nothing is claimed.
     """
     return " ".join(_verdict_sentences(comparison))
+
+
+def headline(comparison: Mapping[str, Any]) -> str:
+    """The first sentence of the verdict: better, worse, or tied at this n."""
+    return _verdict_sentences(comparison)[0]
 
 
 # ------------------------------------------------------------------------------------------------------------- the page
@@ -86,21 +93,38 @@ def _verdict_sentences(comparison: Mapping[str, Any]) -> list[str]:
     rows = _parts(comparison, "rows")
     if not rows:
         return ["Nothing was measured."]
-    headline = next((row for row in rows if row.get("name") == "accuracy"), rows[0])
-    sentences = [_headline(headline), _solved_and_lost(comparison), *_side_effects(rows, headline), _not_judged(headline)]
+    lead = next((row for row in rows if row.get("name") == "accuracy"), rows[0])
+    if comparison.get("withheld"):
+        return [f"No headline: {comparison['withheld']}.", *_side_effects([row for row in rows if not rests_on_scores(str(row.get("name")))], lead)]
+    sentences = [_headline(lead, comparison), _solved_and_lost(comparison), *_side_effects(rows, lead), _not_judged(lead)]
     return [sentence for sentence in sentences if sentence]
 
 
-def _headline(row: Mapping[str, Any]) -> str:
+def _headline(row: Mapping[str, Any], comparison: Mapping[str, Any]) -> str:
     title, difference = _title(row), row.get("difference") or {}
     before, after = (_quantity(row, (row.get(side) or {}).get("value"), difference) for side in ("base", "trained"))
     if _direction(row) is None:
         known = f"was {before} before training and {after} after"
         return f"{title} {known}; there is no interval for the difference, so this run cannot say whether it changed."
-    evidence = _evidence(row, difference)
-    if _direction(row) == 0:
-        return f"{title}: no difference that this n can show ({before} before, {after} after; {evidence})."
+    evidence, verdict = _evidence(row, difference), comparison.get("verdict") or {}
+    if _is_known(comparison.get("p_holm")):
+        evidence += f", p = {comparison['p_holm']:.2g} adjusted for all tasks"
+    elif _direction(row) and verdict.get("outcome") == "tied" and _is_known(row.get("p_value")):
+        evidence += f", but p = {row['p_value']:.2g}"
+    if _direction(row) == 0 or verdict.get("outcome") == "tied":
+        return f"{title}: tied at this n ({before} before, {after} after; {evidence}){_what_it_takes(row, verdict)}."
     return f"{title} {'rose' if _direction(row) > 0 else 'fell'} from {before} to {after} ({evidence})."
+
+
+def _what_it_takes(row: Mapping[str, Any], verdict: Mapping[str, Any]) -> str:
+    """How many problems would show such a difference, and how small a one these could have shown, four times in five."""
+    needed, detectable = verdict.get("n_needed"), verdict.get("detectable")
+    if not detectable:
+        return ""
+    could = f"{verdict['n']:,} show differences from about {_number(row, detectable, {})}{' points' if _is_fraction(row) else ''} on"
+    if not needed:
+        return f"; {could}"
+    return f"; it would take about {float(f'{needed:.2g}'):,.0f} problems to show one of this size, and {could}"
 
 
 def _evidence(row: Mapping[str, Any], difference: Mapping[str, Any]) -> str:

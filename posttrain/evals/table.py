@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from posttrain.evals.compare import Comparison, Row
+from posttrain.evals.comparison import Comparison, Row
 from posttrain.evals.measure import Evaluation
+from posttrain.evals.quantities import rests_on_scores
 from posttrain.types import Measurement
+
+WITHHELD = Text("withheld")
 
 
 def table(comparison: Comparison) -> Table:
@@ -19,25 +23,63 @@ def table(comparison: Comparison) -> Table:
     found = _table(f"{comparison.task} ({comparison.split}): {size}", comparison.base.label, comparison.trained.label, "change")
     notes: list[str] = []
     for row in comparison.rows:
+        named, n = _named(row.title, row.difference, row.note, notes), str(row.difference.n) if row.difference else ""
+        if comparison.withheld and rests_on_scores(row.name):
+            found.add_row(named, *[WITHHELD] * 3, n)
+            continue
         change = Text(figure(row.difference, signed=row.base is not None), style=_style(row))
-        n = str(row.difference.n) if row.difference else ""
-        found.add_row(_named(row.title, row.difference, row.note, notes), _cell(row.base), _cell(row.trained), change, n)
+        found.add_row(named, _cell(row.base), _cell(row.trained), change, n)
     return _captioned(found, notes)
 
 
-def evaluation_table(evaluation: Evaluation) -> Table:
-    """One model's measurements, with 95% intervals."""
+def evaluation_table(evaluation: Evaluation, unscored_ok: bool = False) -> Table:
+    """One model's measurements, with 95% intervals. What speaks of too few of the attempts is withheld, unless `unscored_ok`."""
     title = f"{evaluation.task}: {len(evaluation.records)} problems × {evaluation.samples} attempts, 95% intervals"
     found = _table(title, "value")
+    withheld = bool(evaluation.withheld) and not unscored_ok
     for quantity in evaluation.quantities:
         measurement = quantity.measurement
-        found.add_row(_named(quantity.title, measurement, "", []), _cell(measurement), str(measurement.n))
+        cell = WITHHELD if withheld and rests_on_scores(quantity.name) else _cell(measurement)
+        found.add_row(_named(quantity.title, measurement, "", []), cell, str(measurement.n))
     return _captioned(found, list(evaluation.notes))
 
 
-def _table(title: str, *values: str) -> Table:
+def evaluations_table(evaluations: Sequence[Evaluation], unscored_ok: bool = False) -> Table:
+    """One model on several tasks, a row for each."""
+    found = _table("95% intervals over problems", "accuracy", "the best of all attempts", "ran into the limit", "could not be scored", first="task")
+    notes: list[str] = []
+    for evaluation in evaluations:
+        withheld = bool(evaluation.withheld) and not unscored_ok
+        scores = [WITHHELD] * 2 if withheld else [_cell(evaluation[name]) for name in ("accuracy", f"pass@{evaluation.ks[-1]}")]
+        others = [_cell(evaluation[name]) for name in ("truncated_frac", "unscored_frac")]
+        note = f"{evaluation.task}: {'; '.join(evaluation.notes)}" if evaluation.notes else ""
+        found.add_row(_named(f"{evaluation.task} × {evaluation.samples}", None, note, notes), *scores, *others, str(len(evaluation.records)))
+    return _captioned(found, notes)
+
+
+def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
+    """Two models on several tasks, a row for each; p values and verdicts are adjusted for their number."""
+    base, trained = comparisons[0].base.label, comparisons[0].trained.label
+    title = f"accuracy on {len(comparisons)} tasks, 95% intervals, p by Holm"
+    found = _table(title, base, trained, "change", "p", "verdict", first="task")
+    notes: list[str] = []
+    for comparison in comparisons:
+        row = comparison["accuracy"]
+        note = f"{comparison.task}: {row.note}" if row.note else ""
+        figures = [_cell(row.base), _cell(row.trained), Text(figure(row.difference, signed=True))]
+        found_out = [Text(_p_value(comparison.p_holm)), Text(comparison.verdict.outcome)]
+        cells = [WITHHELD] * 5 if comparison.withheld else [*figures, *found_out]
+        found.add_row(_named(comparison.task, None, note, notes), *cells, str(comparison.verdict.n))
+    return _captioned(found, notes)
+
+
+def _p_value(p: float | None) -> str:
+    return "–" if p is None or math.isnan(p) else "< .001" if p < 0.001 else f"{p:.2g}"
+
+
+def _table(title: str, *values: str, first: str = "") -> Table:
     found = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, caption_justify="left")
-    found.add_column("", min_width=14)
+    found.add_column(first, min_width=14)
     for value in values:
         found.add_column(Text(value), justify="right")
     found.add_column("n", justify="right")

@@ -38,6 +38,22 @@ def load_model(model: str, dtype: str, kind: Kind, lora: LoraConfig | None = Non
     return inner.eval(), Renderer(tokenizer)
 
 
+def load_renderer(model: str) -> Renderer:
+    """The renderer alone, without the model's weights. Raises UserError where there is no tokenizer."""
+    import transformers
+
+    folder = resolve(model)
+    try:
+        with _quiet():
+            return Renderer(transformers.AutoTokenizer.from_pretrained(folder))
+    except Exception as error:
+        raise UserError(f"the tokenizer of '{model}' cannot be loaded ({_reason(error)}); its files are damaged or missing") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
 def _dtype(name: str) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if has_fast_bf16() else torch.float32
@@ -67,8 +83,7 @@ def _load(folder: Path, dtype: torch.dtype, name: str, kind: Kind):
     except UserError:
         raise
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"the model '{name}' cannot be loaded ({reason}); its files are damaged or of an unknown kind") from error
+        raise UserError(f"the model '{name}' cannot be loaded ({_reason(error)}); its files are damaged or of an unknown kind") from error
     if kind == "scalar":
         _prepare_scalar(model, tokenizer, "score.weight" in missing)
         missing = [key for key in missing if key != "score.weight"]

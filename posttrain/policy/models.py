@@ -150,6 +150,23 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+REVISION_FILES = ("*.safetensors", "pytorch_model*.bin", "*.json", "*.jinja", "*.model", "*.txt")
+
+
+def revision(folder: Path) -> str:
+    """What the model in a folder is, whatever the folder is called: a hash of its weights, settings and tokenizer, 16 hex digits.
+
+    An adapter's is its own files' and its base model's. Reads every byte: a second for each gigabyte or so.
+    """
+    names = sorted({path for pattern in REVISION_FILES for path in folder.glob(pattern)})
+    parts = [f"{path.name}={file_sha256(path)}" for path in names]
+    adapter = folder / "adapter_config.json"
+    base = json.loads(adapter.read_text()).get("base_model_name_or_path") if adapter.is_file() else None
+    if base:
+        parts.append(f"base={revision(resolve(base))}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
 # ------------------------------------------------------------------------------------------------------------- converting
 
 

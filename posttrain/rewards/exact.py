@@ -84,4 +84,4 @@ async def exact_number(rollout: Rollout) -> Score:
     if gold is None:
         raise ValueError(f"the answer of problem {rollout.problem.id!r} is no number: {rollout.problem.answer!r}")
     said = last_number(rollout.text)
-    return Score(float(said == gold), {}, f"last number {said and said[:80]}, expected {gold[:80]}")
+    return Score(float(said == gold), {"parsed": float(said is not None)}, f"last number {said and said[:80]}, expected {gold[:80]}")

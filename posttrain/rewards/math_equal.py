@@ -88,8 +88,9 @@ async def _verified(judge: str, answer: str, gold: str, timeout_s: float) -> Sco
     return _score(same, answer, gold)
 
 
-def _score(same: bool, answer: str, gold: str) -> Score:
-    return Score(float(same), {}, f"{answer[-80:]!r} {'equals' if same else 'is not'} {gold[:80]!r}")
+def _score(same: bool | None, answer: str, gold: str) -> Score:
+    """None is an answer that was not found."""
+    return Score(float(bool(same)), {"parsed": float(same is not None)}, f"{answer[-80:]!r} {'equals' if same else 'is not'} {gold[:80]!r}")
 
 
 async def math_answer(rollout: Rollout) -> Score:

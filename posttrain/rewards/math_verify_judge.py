@@ -17,9 +17,10 @@ def answer_equals(answer: str, gold: str) -> bool:
     return _equal(_parsed(f"\\boxed{{{answer}}}"), gold)
 
 
-def text_equals(text: str, gold: str) -> bool:
-    """Whether the answer that `math-verify` finds in a text without marks equals the gold answer."""
-    return _equal(_parsed(text), gold)
+def text_equals(text: str, gold: str) -> bool | None:
+    """Whether the answer that `math-verify` finds in a text without marks equals the gold answer; None where it finds none."""
+    candidates = _parsed(text)
+    return _equal(candidates, gold) if candidates else None
 
 
 def _parsed(text: str) -> list[Any]:

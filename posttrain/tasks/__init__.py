@@ -2,6 +2,7 @@
 
     task = load("arithmetic:levels=1+2+3")        task = load("gsm8k:path_train=train.jsonl,path_test=test.jsonl")
     task = load("rg:chain_sum,min_terms=2")       task = load("math500:path=math500.jsonl")
+    task = load("humaneval:path=humaneval.jsonl") task = load("mbpp:path=mbpp.jsonl,n_shown=1")
 
 A new task is one file with `problems(split)`, `score(rollout)` and `solution(problem)`, and a line below.
 """
@@ -14,12 +15,16 @@ from collections.abc import Mapping, Sequence
 from posttrain.tasks.arithmetic import Arithmetic
 from posttrain.tasks.facts import Facts
 from posttrain.tasks.gsm8k import GSM8K
+from posttrain.tasks.humaneval import HumanEval
 from posttrain.tasks.math500 import Math500
-from posttrain.tasks.options import defaults, parse_options, typed_options, unknown
+from posttrain.tasks.mbpp import MBPP
+from posttrain.tasks.options import defaults, parse_options, split, typed_options, unknown
 from posttrain.tasks.reasoning_gym import ReasoningGym
 from posttrain.types import Problem, Score, Task, UserError, answered
 
-TASKS: Mapping[str, type[Arithmetic | Facts | GSM8K | Math500]] = {"arithmetic": Arithmetic, "facts": Facts, "gsm8k": GSM8K, "math500": Math500}
+TASKS: Mapping[str, type[Arithmetic | Facts | GSM8K | HumanEval | Math500 | MBPP]] = {
+    "arithmetic": Arithmetic, "facts": Facts, "gsm8k": GSM8K, "humaneval": HumanEval, "math500": Math500, "mbpp": MBPP,
+}  # fmt: skip
 
 
 def load(spec: str) -> Task:
@@ -36,6 +41,25 @@ def load(spec: str) -> Task:
         raise UserError(unknown("task", name, [*TASKS, "rg:GENERATOR"]))
     kind = TASKS[name]
     return kind(**typed_options(name, parse_options(options), defaults(kind)))
+
+
+def split_specs(text: str) -> list[str]:
+    """The specs in `facts,arithmetic:levels=1,n_test=3,rg:chain_sum,min_terms=2`: a part whose `=` comes before any `:` is an option.
+
+    Raises `UserError` for none, and for an option without a task before it.
+    """
+    specs: list[str] = []
+    for part in split(text):
+        before, equals, _ = part.partition("=")
+        if not (equals and ":" not in before):
+            specs.append(part.strip())
+        elif specs:
+            specs[-1] += f",{part}"
+        else:
+            raise UserError(f"'{text}' begins with an option: tasks are written NAME[:key=value,…][,NAME…]")
+    if not specs or not all(specs):
+        raise UserError(f"'{text}' names no task: tasks are written NAME[:key=value,…][,NAME…]")
+    return specs
 
 
 def _reasoning_gym(text: str) -> ReasoningGym:

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from posttrain.data.jsonl import text_field
-from posttrain.tasks.math_files import HubRows, MathFile
+from posttrain.tasks.math_files import MathFile
+from posttrain.tasks.row_files import HubRows
 from posttrain.types import Message, Problem, UserError
 
 _ASK = "Think step by step. End with a line that says #### and then the number, and nothing else."

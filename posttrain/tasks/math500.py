@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from posttrain.data.jsonl import text_field
 from posttrain.rewards.math_equal import final_answer
-from posttrain.tasks.math_files import HubRows, MathFile
+from posttrain.tasks.math_files import MathFile
+from posttrain.tasks.row_files import HubRows
 from posttrain.types import Message, Problem
 
 _ASK = "Think step by step, and put your final answer within \\boxed{}."

@@ -28,7 +28,7 @@ def parse_options(text: str) -> dict[str, str]:
     Raises `UserError` for a part without `=` and for a key given twice.
     """
     options: dict[str, str] = {}
-    for part in _split(text):
+    for part in split(text):
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not (equals and key):
             raise UserError(f"cannot read {part!r} in {text!r}: options are written key=value,key=value")
@@ -38,7 +38,8 @@ def parse_options(text: str) -> dict[str, str]:
     return options
 
 
-def _split(text: str) -> list[str]:
+def split(text: str) -> list[str]:
+    """The parts between commas, but for commas within brackets."""
     depth, parts = 0, [""]
     for character in text:
         depth += (character in "([{") - (character in ")]}")

@@ -87,7 +87,8 @@ class ReasoningGym:
             value = await workers.call_async(f"{_WORKER}:score", *job, timeout_s=self.timeout_s)
         except WorkerFailure as failure:
             return unscored(f"the judge of {self.name} gave nothing: {failure}")
-        return Score(value, {}, f"answer {answer[:80]!r}")
+        marked = "<answer>" in rollout.text and "</answer>" in rollout.text
+        return Score(value, {"parsed": float(marked)}, f"answer {answer[:80]!r}")
 
     def solution(self, problem: Problem) -> str:
         return f"<answer>{problem.answer}</answer>"

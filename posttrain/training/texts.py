@@ -38,7 +38,7 @@ def sequences(renderer: Renderer, conversation: Conversation, trained: WhichToke
     learned = [i for i, m in enumerate(conversation.messages) if m.role == "assistant" and (trained == "all" or i not in conversation.only_read)]
     parts = renderer.documents(conversation.messages, conversation.tools, learned)
     if not parts:
-        raise UserError("nothing in this conversation is the assistant's to learn, so that there is nothing to train on: give it an assistant's message")
+        raise UserError("no turn of this conversation is the assistant's to learn, so that there is nothing to train on: give it one")
     return [sequence(part) for part in (everything(parts) if trained == "all" else parts)]
 
 

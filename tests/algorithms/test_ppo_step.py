@@ -66,7 +66,8 @@ def two_answers(values: tuple[float, float] = (1.0, 0.5), truncated: tuple[tuple
 @pytest.mark.parametrize(("policy", "scores", "cut_off"), [("score", [1.0, 0.5], False), ("penalty", [1.0, -2.0], False), ("bootstrap", [1.0, 0.0], True)])
 def test_a_cut_answer_is_known_by_its_outcome_and_treated_as_configured(policy: str, scores: list[float], cut_off: bool) -> None:
     """Neither answer ends in an end-of-turn token; only one ran out of tokens."""
-    found = answers(two_answers(), replace(PLAIN, truncated=policy, missing_end_score=-2.0))
+    penalty = {"missing_end_score": -2.0} if policy == "penalty" else {}
+    found = answers(two_answers(), replace(PLAIN, truncated=policy, **penalty))
     assert [a.score for a in found] == scores
     assert [a.cut_off for a in found] == [False, cut_off]
 
@@ -221,7 +222,7 @@ def test_the_order_in_which_answers_are_dealt_does_not_change_the_gradient() -> 
 
 @pytest.mark.parametrize("critic", ["own", "shared"])
 def test_any_split_into_rows_gives_the_same_gradient(critic: str) -> None:
-    config = replace(PLAIN, critic=critic, value_coef=0.5)
+    config = replace(PLAIN, critic=critic, **({"value_coef": 0.5} if critic == "shared" else {}))
     whole, value_whole, metrics, _ = descended(config)
     for tokens in ROW_TOKENS:
         cut, value_cut, cut_metrics, _ = descended(replace(config, tokens_per_batch=tokens))

@@ -146,7 +146,7 @@ def test_something_is_learned_in_the_runs_that_are_compared(four_steps: Path) ->
     start, end = ((folder / "model.safetensors").read_bytes() for folder in (resolve("tiny"), last_checkpoint(four_steps)))
     assert start != end
     metrics = [json.loads(line) for line in (four_steps / "metrics.jsonl").read_text().splitlines()]
-    assert max(row["reward/mean"] for row in metrics) > 0 and max(row["policy/grad_norm"] for row in metrics) > 0.1
+    assert max(row["reward/mean"] for row in metrics) > 0 and max(row.get("policy/grad_norm", 0.0) for row in metrics) > 0.1
 
 
 @pytest.mark.parametrize("changes", [{}, {"lora_rank": 4}, {"dtype": "bfloat16"}], ids=["all weights", "adapter", "bf16"])

@@ -195,6 +195,63 @@ def test_a_reader_is_warned_of_many_unscored_and_many_truncated_attempts() -> No
     (note,) = measured(ScriptedAgent(lambda *_: "1234", Sampling(max_tokens=2))).notes
     assert note.startswith("100% of the attempts ran into the limit")
     assert measured(says("1"), task=EchoTask(1)).notes == ("one problem gives no interval",)
+    (note,) = measured(says("1"), task=EchoTask(5)).notes
+    assert note.startswith("5 problems are too few for two models to be told apart")
+
+
+def test_a_reader_is_warned_of_scores_that_tell_no_models_apart() -> None:
+    (note,) = measured(says("no")).notes
+    assert note.startswith("at chance: not to be told from nothing right at all")
+    (note,) = measured(says("{answer}")).notes
+    assert note.startswith("saturated: on these 20 problems not even a model that is always right")
+    assert measured(says("{answer}", "no")).notes == ()
+
+
+def test_what_guessing_scores_is_the_tasks_own() -> None:
+    class Choice(EchoTask):
+        chance = 0.25
+
+    (note,) = measured(sometimes_right(0.25), task=Choice(40)).notes
+    assert note.startswith("at chance: not to be told from guessing alone, 25%")
+    (note,) = measured(says("no"), task=Choice(40)).notes
+    assert note.startswith("accuracy is below guessing alone, 25%: look at how answers are read")
+    assert measured(sometimes_right(0.6), task=Choice(40)).notes == ()
+
+
+def test_attempts_without_an_answer_are_counted_and_warned_of() -> None:
+    class Reads(EchoTask):
+        async def score(self, rollout: Rollout) -> Score:
+            found = await super().score(rollout)
+            return replace(found, parts={"parsed": float(rollout.text != "hm")})
+
+    found = measured(says("hm", "hm", "hm", "{answer}"), task=Reads())
+    assert found["unparsed_frac"].value == 0.75 and found.quantity("unparsed_frac").better == "lower"
+    assert any(note.startswith("75% of the attempts hold no answer that the judge could find") for note in found.notes)
+    assert "unparsed_frac" not in [quantity.name for quantity in measured(says("hm")).quantities]
+
+
+def test_accuracy_is_no_headline_where_it_speaks_of_too_few_attempts() -> None:
+    much, little = measured(says("mumble", *["{answer}"] * 9), samples=10), measured(says("mumble", *["1"] * 19), samples=20)
+    assert much.headline is None and much.withheld.startswith("10% of the attempts") and much.to_json()["headline"] is None
+    assert little.headline == little["accuracy"] and little.withheld == ""
+
+
+def test_problems_that_share_a_text_count_as_one() -> None:
+    class Passages(EchoTask):
+        def problems(self, split: str) -> list[Problem]:
+            return [replace(problem, data={"cluster": int(problem.answer) // 5}) for problem in super().problems(split)]
+
+    by_passage = ScriptedAgent(lambda problem, *_: problem.answer if int(problem.answer) < 10 else "no")
+    found, alone = measured(by_passage, task=Passages()), measured(by_passage)
+    assert (found["accuracy"].value, found["accuracy"].n, alone["accuracy"].n) == (0.5, 4, 20)
+    assert found["accuracy"].stderr == pytest.approx(0.5 / math.sqrt(3)) and found["accuracy"].stderr > 2 * alone["accuracy"].stderr
+
+
+def test_pass_hat_k_is_measured_at_the_largest_power_of_two_up_to_8() -> None:
+    found = measured(says("{answer}", "{answer}", "{answer}", "no"))
+    assert found["pass^4"].value == 0 and found["pass@4"].value == 1
+    assert [q.name for q in measured(says("{answer}"), samples=32).quantities if q.name.startswith("pass^")] == ["pass^8"]
+    assert "pass^1" not in [q.name for q in measured(says("1"), samples=1).quantities]
 
 
 def test_the_json_is_plain_and_holds_every_attempt() -> None:

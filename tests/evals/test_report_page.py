@@ -233,7 +233,26 @@ def test_a_fall_is_called_a_fall_and_minus_signs_are_minus_signs() -> None:
 @pytest.mark.parametrize("half_width", [0.05, 0.02])
 def test_an_interval_that_holds_or_touches_zero_shows_no_difference(half_width: float) -> None:
     found = said(row("accuracy", measured(0.50, 0.1), measured(0.52, 0.1), measured(0.02, half_width)))
-    assert found.startswith("Accuracy: no difference that this n can show (50% before, 52% after; +2 points, 95% interval")
+    assert found.startswith("Accuracy: tied at this n (50% before, 52% after; +2 points, 95% interval")
+
+
+def test_a_tie_says_how_many_problems_it_would_take_and_what_these_can_show() -> None:
+    tied = row("accuracy", measured(0.50, 0.1), measured(0.52, 0.1), measured(0.02, 0.05))
+    found = said(tied, verdict=dict(outcome="tied", n=64, detectable=0.0714, n_needed=816))
+    assert found.endswith("; it would take about 820 problems to show one of this size, and 64 show differences from about 7 points on.")
+    assert said(tied, verdict=dict(outcome="tied", n=64, detectable=0.0714, n_needed=None)).endswith("); 64 show differences from about 7 points on.")
+
+
+def test_what_the_number_of_tasks_explains_is_tied_whatever_its_own_interval_says() -> None:
+    shown = row("accuracy", measured(0.21, 0.05), measured(0.30, 0.06), measured(0.09, 0.07))
+    found = said(shown, verdict=dict(outcome="tied", n=64, detectable=0.1, n_needed=90), p_holm=0.21)
+    assert found.startswith("Accuracy: tied at this n (21% before, 30% after;") and "p = 0.21 adjusted for all tasks" in found
+
+
+def test_a_withheld_headline_says_why_and_claims_nothing_that_rests_on_scores() -> None:
+    rows = [row(name, measured(0.2, 0.01), measured(0.9, 0.01), measured(0.7, 0.01)) for name in ("accuracy", "pass@2", "truncated_frac")]
+    found = said(*rows, withheld="base: 12% of the attempts could not be scored", problems=[problem(i) for i in range(5)])
+    assert found == "No headline: base: 12% of the attempts could not be scored. Also better: truncated_frac (up)."
 
 
 def test_without_an_interval_nothing_is_claimed() -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import io
 import re
+from dataclasses import replace
 
 from rich.console import Console
 from rich.table import Table
 
-from posttrain.evals.compare import Comparison, Subject, compare
-from posttrain.evals.measure import measure
+from posttrain.evals.compare import Subject, compare
+from posttrain.evals.comparison import Comparison
+from posttrain.evals.kept import adjusted
+from posttrain.evals.measure import Evaluation, measure
 from posttrain.evals.scorer import Unigram
-from posttrain.evals.table import evaluation_table, table
+from posttrain.evals.table import comparisons_table, evaluation_table, evaluations_table, table
 from posttrain.types import Agent
 from tests.evals.echo_task import EchoTask, says, sometimes_right
 
@@ -57,14 +60,14 @@ def test_a_narrower_terminal_breaks_lines_and_loses_no_figure() -> None:
 
 def test_a_share_is_in_per_cent_its_change_in_points_and_each_has_interval_and_n() -> None:
     row = compared(says("no"), says("{answer}", "no"))
-    accuracy = line(printed(table(row)), "accuracy ").split()
-    assert accuracy[1:4] == ["0.0%", "[0.0", "3.8]"]
-    assert accuracy[4] == "50.0%" and accuracy[7].startswith("+50") and accuracy[-1] == "100"
+    accuracy = line(printed(table(row)), "accuracy (1)").split()
+    assert accuracy[2:5] == ["0.0%", "[0.0", "3.8]"]
+    assert accuracy[5] == "50.0%" and accuracy[8].startswith("+50") and accuracy[-1] == "100"
 
 
 def test_what_one_model_alone_does_not_have_is_left_open() -> None:
     solved = line(printed(table(compared(says("no"), says("{answer}")))), "problems newly solved")
-    assert solved.split("(1)")[1].split() == ["–", "–", "100.0%", "[96.2", "100.0]", "100"]
+    assert solved.split("(2)")[1].split() == ["–", "–", "100.0%", "[96.2", "100.0]", "100"]
 
 
 def test_notes_stand_below_once_each() -> None:
@@ -90,8 +93,38 @@ def test_without_an_interval_the_value_stands_alone_and_a_note_says_why() -> Non
 
 
 def test_one_model_has_a_table_of_its_own() -> None:
-    task = EchoTask(20)
-    text = printed(evaluation_table(asyncio.run(measure(says("{answer}", "mumble"), task, task.problems("test"), 2))))
-    assert line(text, "accuracy ").split()[1] == "100.0%"
-    assert "50% of the attempts could not be scored" in text
+    text = printed(evaluation_table(measured(says("{answer}", "no"))))
+    assert line(text, "accuracy ").split()[1:4] == ["50%", "[29", "71]"]
     assert "echo: 20 problems × 2 attempts" in text
+
+
+def measured(agent: Agent, task: EchoTask | None = None, samples: int = 2) -> Evaluation:
+    task = task or EchoTask(20)
+    return asyncio.run(measure(agent, task, task.problems("test"), samples))
+
+
+def test_no_headline_is_printed_where_much_could_not_be_scored_unless_it_is_asked_for() -> None:
+    found = measured(says("{answer}", "mumble"))
+    text = printed(evaluation_table(found))
+    assert line(text, "accuracy ").split() == ["accuracy", "withheld", "20"] and line(text, "pass@1 ").split()[1] == "withheld"
+    assert line(text, "could not be scored ").split()[4] == "50%" and "50% of the attempts could not be scored" in text
+    assert line(printed(evaluation_table(found, unscored_ok=True)), "accuracy ").split()[1] == "100.0%"
+    both = printed(table(compared(says("no"), says("mumble", *["{answer}"] * 7))))
+    assert "withheld" in line(both, "accuracy ") and "%" not in line(both, "problems newly solved")
+    assert "%" in line(both, "could not be scored ")
+
+
+def test_several_tasks_of_one_model_have_a_row_each() -> None:
+    class Other(EchoTask):
+        name = "other"
+
+    text = printed(evaluations_table([measured(says("{answer}", "no")), measured(says("mumble"), Other(10))]))
+    assert line(text, "echo × 2").split()[3:6] == ["50%", "[29", "71]"]
+    assert line(text, "other × 2").count("withheld") == 2 and line(text, "other × 2").split()[-1] == "10"
+    assert "other: 100% of the attempts could not be scored" in " ".join(text.split())
+
+
+def test_several_tasks_of_two_models_have_adjusted_p_values_and_verdicts() -> None:
+    better, same = compared(sometimes_right(0.2, "base"), sometimes_right(0.7, "trained"), n=40), compared(says("{answer}", "no"), says("no", "{answer}"), n=40)
+    text = printed(comparisons_table(adjusted([better, replace(same, task="same")])), width=120)
+    assert line(text, "echo").split()[-3:-1] == [".001", "better"] and line(text, "same").split()[-2] == "tied"

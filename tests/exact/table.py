@@ -22,11 +22,12 @@ from tests.exact import (
     reductions,
     reward_models,
     sampling,
+    steps,
 )
 from tests.exact.check import Check, CheckFunction, rows
 
 SECTIONS: tuple[ModuleType, ...] = (
-    gradients, divergences, fixed_points, optima, critics, preferences, reward_models, distillation, reductions, sampling, forward,
+    gradients, divergences, fixed_points, optima, critics, preferences, reward_models, distillation, reductions, sampling, steps, forward,
 )  # fmt: skip
 
 HEADER = """# What is checked exactly
@@ -37,7 +38,7 @@ each again. Expectations are sums over every completion of a policy that has few
 same with 15 completions of 1 to 3 tokens) and a *transformer* (a Llama of one layer, 121 completions of 1 to 4 tokens).
 Gradients are compared with finite differences of the exact objective; a relative gradient error is the norm of the
 difference over the norm of the truth. G is the group size.
-The last section is of real forwards: *tiny* is a random Llama of two layers over bytes, *lanes* the same with heads of
+The last two sections are of real forwards: *tiny* is a random Llama of two layers over bytes, *lanes* the same with heads of
 16 numbers, *smollm2* the embedded model. What sampler and trainer differ by depends on the processor and on the shapes
 that its products have kernels for.
 

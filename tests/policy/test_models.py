@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from posttrain.batching import TokenSequence
 from posttrain.policy.hf import load_policy
-from posttrain.policy.models import _kept, cache_dir, last_checkpoint, resolve
+from posttrain.policy.models import _kept, cache_dir, last_checkpoint, resolve, revision
 from posttrain.types import UserError
 from tests.small_models import text
 
@@ -268,3 +268,29 @@ def test_a_corrupt_gguf_file_is_refused(cache, tmp_path):
     whole = write_gguf(resolve("tiny"), tmp_path / "whole.gguf").read_bytes()
     (tmp_path / "bad.gguf").write_bytes(whole[:8] + b"\xff" * 64 + whole[72:])
     assert "cannot be read as a GGUF model" in refusal(tmp_path / "bad.gguf")
+
+
+# ---------------------------------------------------------------------------------------------------------------- revision
+
+
+def test_a_revision_is_of_the_content_and_not_of_the_name(model, tmp_path):
+    elsewhere = Path(shutil.copytree(model, tmp_path / "elsewhere"))
+    assert revision(model) == revision(elsewhere) == revision(resolve("tiny"))
+    (elsewhere / "notes.md").write_text("not a part of the model")
+    assert revision(elsewhere) == revision(model)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_another_weight_setting_or_token_is_another_revision(file, model):
+    before = revision(model)
+    (model / file).write_bytes((model / file).read_bytes() + b" ")
+    assert revision(model) != before
+
+
+def test_an_adapters_revision_is_its_base_models_too(model, tmp_path):
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(model)}))
+    before = revision(adapter)
+    (model / "config.json").write_text((model / "config.json").read_text() + " ")
+    assert revision(adapter) != before

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from posttrain.tasks import check_gold, load
+from posttrain.tasks import check_gold, load, split_specs
 from posttrain.tasks.arithmetic import Arithmetic
 from posttrain.tasks.gsm8k import GSM8K
 from posttrain.tasks.math500 import Math500
@@ -40,7 +40,7 @@ def test_a_spec_gives_the_task_with_its_options_typed(spec: str, task: object):
 @pytest.mark.parametrize(
     ("spec", "complaint"),
     [
-        ("arithmetik", "there is no task 'arithmetik'; there is arithmetic, facts, gsm8k, math500, rg:GENERATOR"),
+        ("arithmetik", "there is no task 'arithmetik'; there is arithmetic, facts, gsm8k, humaneval, math500, mbpp, rg:GENERATOR"),
         ("", "there is no task ''"),
         ("arithmetic:level=1", "there is no option of arithmetic 'level'; there is levels, n_test, n_train, seed"),
         ("arithmetic:levels=7", "arithmetic has the levels 1 to 5"),
@@ -120,3 +120,23 @@ def test_a_judge_that_does_not_give_its_own_gold_answers_1_is_refused(verdict: S
 def test_a_task_without_problems_is_refused():
     with pytest.raises(UserError, match="fixed has no problems"):
         asyncio.run(check_gold(Fixed(Score(1.0)), []))
+
+
+@pytest.mark.parametrize(
+    ("text", "specs"),
+    [
+        ("facts", ["facts"]),
+        ("facts,arithmetic", ["facts", "arithmetic"]),
+        ("arithmetic:levels=1,n_test=3,facts, rg:chain_sum,min_terms=2", ["arithmetic:levels=1,n_test=3", "facts", "rg:chain_sum,min_terms=2"]),
+        ("arithmetic:levels=[1, 2],facts", ["arithmetic:levels=[1, 2]", "facts"]),
+        ("gsm8k:path_test=C:/a.jsonl,path_train=D:/b.jsonl,facts", ["gsm8k:path_test=C:/a.jsonl,path_train=D:/b.jsonl", "facts"]),
+    ],
+)
+def test_several_tasks_stand_after_commas_and_options_stay_with_theirs(text: str, specs: list[str]):
+    assert split_specs(text) == specs
+
+
+@pytest.mark.parametrize("text", ["", "facts,,arithmetic", "levels=1,facts"])
+def test_a_list_with_a_gap_is_refused(text: str):
+    with pytest.raises(UserError, match="NAME"):
+        split_specs(text)
