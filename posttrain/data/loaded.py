@@ -66,7 +66,7 @@ def split(items: Sequence[Item], heldout_frac: float, key: Callable[[Item], Any]
     if heldout_frac > 0:
         if len(set(places)) == 1:
             n = len(items)
-            raise UserError(f"to hold rows out would leave nothing to learn from, since all {n} share one prompt: give rows with others, or --heldout-frac 0")
+            raise UserError(f"holding out would leave nothing to learn from, since all {n} share one prompt: give others too, or --heldout-frac 0")
         bound = min(max(bound, sorted(set(places))[1]), max(places)) if places else bound
     learned = [item for item, place in zip(items, places, strict=True) if place >= bound]
     return learned, [item for item, place in zip(items, places, strict=True) if place < bound]
