@@ -102,6 +102,8 @@ class Config(Settings):
     """KL of whole answers, in nats, that an adaptive coefficient steers to; 0 keeps the coefficient fixed."""
     kl_horizon: int = 10_000
     """Answers over which the adaptive coefficient reacts."""
+    watch_kl: bool = False
+    """With --kl-coef 0: measure the KL all the same (a forward of a frozen copy), and let nothing hold it down."""
 
     critic: Literal["own", "shared"] = "own"
     """A model of its own, or a head on the policy."""
@@ -327,7 +329,7 @@ async def train(config: Config) -> Path:
     policy = job.load_policy()
     trained = ActorCritic(policy, Optimizer(policy.parameters(), config.optim), critic=_critic(config, job, policy), kl_coef=config.kl_coef)
     trained = job.restored(trained)
-    reference = Reference.of(policy, config.model, config.dtype, bool(config.lora_rank)) if config.kl_coef else None
+    reference = Reference.of(policy, config.model, config.dtype, bool(config.lora_rank)) if config.kl_coef or config.watch_kl else None
     agent = ModelAgent(LocalEngine(policy), policy.renderer, Sampling(config.temperature, config.max_tokens))
     learner = Learner(trained, agent, task, task.problems("train"), reference, config)
     return await job.run_steps(trained, lambda number: step(learner, number))

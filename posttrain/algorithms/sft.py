@@ -138,7 +138,9 @@ async def train(config: Config) -> Path:
     loaded = load_conversations(config.data, config.when_bad)
     job = Job.open(config, "sft", [config.data])
     policy = job.load_policy()
-    context = min(config.max_context or policy.max_context, policy.max_context)
+    if config.max_context > policy.max_context:
+        raise UserError(f"--max-context {config.max_context} is more than the {policy.max_context} tokens that '{config.model}' can read: leave it out")
+    context = config.max_context or policy.max_context
     make = partial(sequences, policy.renderer, trained=config.trained)
     data = fit(loaded.items, make, lambda made: made, context, config.when_too_long, when_bad=config.when_bad)
     learned, heldout = split(list(zip(data.items, data.made, strict=True)), config.heldout_frac, lambda pair: pair[0].messages)

@@ -99,10 +99,13 @@ def _check(args: Args) -> None:
         raise UserError("--methods takes each of ppo, dpo and raft once, and at least one of them")
     if args.group_size < 2 or args.answers_per_step < args.group_size or args.answers_per_step % args.group_size or args.answers_per_step % 2:
         raise UserError("--answers-per-step must be even and a multiple of --group-size, which must be at least 2")
-    least = {"reward_steps": 1, "dpo_steps": 1, "rl_steps": 1, "problems": 1, "samples": 1, "made_pairs": 1, "max_tokens": 1, "sft_steps": 0, "documents": 0}
-    for name, bound in least.items():
-        if getattr(args, name) < bound:
-            raise UserError(f"--{name.replace('_', '-')} must be at least {bound}")
+    at_least_1 = ("reward_steps", "dpo_steps", "rl_steps", "problems", "samples", "made_pairs", "max_tokens")
+    at_least_0 = ("sft_steps", "documents", "kl_coef", "learning_rate", "lora_rank")
+    for name, least in [*((name, 1) for name in at_least_1), *((name, 0) for name in at_least_0)]:
+        if not getattr(args, name) >= least:
+            raise UserError(f"--{name.replace('_', '-')} must be at least {least}")
+    if not args.beta > 0:
+        raise UserError("--beta must be above 0: it is the reward of a nat")
 
 
 def _claim(args: Args) -> None:
@@ -162,7 +165,7 @@ async def _ppo(args: Args, start: str, pairs: str, learned: Mapping[str, str]) -
     if not _is_finished(args, "ppo", args.rl_steps):
         await ppo.train(ppo.Config(
             model=start, **learned, **_common(args, "ppo", args.rl_steps), lora_rank=args.lora_rank, max_tokens=args.max_tokens,
-            problems_per_step=args.answers_per_step // 2, group_size=2, kl_coef=args.kl_coef, critic_model=str(args.out / "reward_model"),
+            problems_per_step=args.answers_per_step // 2, group_size=2, kl_coef=args.kl_coef, watch_kl=True, critic_model=str(args.out / "reward_model"),
             critic_learning_rate=2 * args.learning_rate,
         ))  # fmt: skip
 

@@ -71,7 +71,7 @@ def split(items: Sequence[Item], heldout_frac: float, key: Callable[[Item], Any]
         different = sorted(set(places))
         if len(different) == 1:
             n = len(items)
-            raise UserError(f"to hold rows out would leave nothing to learn from, since all {n} share one prompt: give rows with others, or --heldout-frac 0")
+            raise UserError(f"holding out would leave nothing to learn from, since all {n} share one prompt: give others too, or --heldout-frac 0")
         share = different[min(max(1, round(heldout_frac * len(different))), len(different) - 1)]
         bound = min(max(bound, share), different[-1])
     learned = [item for item, place in zip(items, places, strict=True) if place >= bound]

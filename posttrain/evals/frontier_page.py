@@ -43,7 +43,8 @@ def frontier(found: Mapping[str, Any]) -> list[str]:
     pictures = []
     for side in ("proxy", "gold"):
         shown = [p for p in found["points"] if p[side]]
-        models = [Series(p["name"], _colour(p["name"]), [Mark(p["kl_nats"]["value"], p[side]["value"], _ends(p[side]), _ends(p["kl_nats"]))]) for p in shown]
+        marks = [Mark(p["kl_nats"]["value"], p[side]["value"], _ends(p[side]), _ends(p["kl_nats"])) for p in shown]
+        models = [Series(p["name"], _colour(p["name"]), [mark]) for p, mark in zip(shown, marks, strict=True)]
         bon = [Mark(b["kl_bound_nats"], b[side]["value"], _ends(b[side])) for b in found["best_of_n"] if b[side]]
         series = [Series("best of n", BEST_OF_N, bon, is_line=True, dashes="5 4"), *models] if len(bon) > 1 else models
         n = f" (n = {shown[0][side]['n']} test prompts)" if shown else ""

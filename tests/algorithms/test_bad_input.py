@@ -231,6 +231,12 @@ def test_a_text_that_does_not_fit_the_context_is_dropped_and_counted_or_refused_
     refused(train(*words, "--data", written(tmp_path / "long.jsonl", [{**row, "prompt": LONG}]), "--steps", 1), "none of the 1 texts can be used", "longer than 512 tokens")
 
 
+def test_a_context_beyond_the_models_is_refused(train, tmp_path: Path) -> None:
+    file = written(tmp_path / "data.jsonl", [{**TALK, "prompt": f"{i}?"} for i in range(8)])
+    refused(train("sft", "--data", file, "--max-context", 9999), "--max-context 9999", "512")
+    refused(train("sft", "--data", file, "--max-context", 3), "longer than 3 tokens")
+
+
 def test_a_prompt_that_does_not_fit_is_named_where_answers_are_sampled(train, tmp_path: Path) -> None:
     file = written(tmp_path / "prompts.jsonl", [{"prompt": LONG + str(i)} for i in range(4)])
     for words in (("ppo",), ("reject",), ("grpo",), ("dpo", "--pairs-per-step", 2)):

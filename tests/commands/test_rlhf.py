@@ -209,6 +209,8 @@ REFUSED = {
     "a method twice": (("--task", "arithmetic", "--methods", "ppo", "ppo"), "--methods"),
     "groups that do not fit": (("--task", "arithmetic", "--answers-per-step", "10", "--group-size", "4"), "--answers-per-step"),
     "no steps": (("--task", "arithmetic", "--rl-steps", "0"), "--rl-steps"),
+    "a KL below 0": (("--task", "arithmetic", "--kl-coef", "-1"), "--kl-coef"),
+    "no reward per nat": (("--task", "arithmetic", "--beta", "0"), "--beta"),
     "data that is not there": (("--data", "nowhere.jsonl"), "nowhere.jsonl"),
 }
 
