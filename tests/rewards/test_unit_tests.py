@@ -51,15 +51,15 @@ def test_a_right_program_scores_1_and_wrong_ones_0_with_the_first_reason():
 
 @needs_sandbox
 @pytest.mark.parametrize(
-    ("program", "reason"),
+    ("program", "timeout_s", "reason"),
     [
-        ("def add(a, b):\n    while True: pass", "it used more than 1 s of the processor"),
-        ("def add(a, b): return [bytearray(1 << 24) for _ in range(1000)]", "memory"),
-        ("def add(a, b):\n    while True: print('x' * 10**6)", "it wrote more than"),
+        ("def add(a, b):\n    while True: pass", 1.0, "it used more than 1 s of the processor"),
+        ("def add(a, b): return [bytearray(1 << 24) for _ in range(1000)]", 10.0, "memory"),  # which itself takes up to a second to fill
+        ("def add(a, b):\n    while True: print('x' * 10**6)", 1.0, "it wrote more than"),
     ],
 )
-def test_a_program_that_does_not_end_within_its_limits_has_failed(program: str, reason: str):
-    found = judged(program, ADD, timeout_s=1.0)
+def test_a_program_that_does_not_end_within_its_limits_has_failed(program: str, timeout_s: float, reason: str):
+    found = judged(program, ADD, timeout_s=timeout_s)
     assert found.value == 0
     assert "did not end within its limits" in found.explanation and reason in found.explanation
 
