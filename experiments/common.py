@@ -24,6 +24,10 @@ THINGS = (
 TEMPLATES = ("Tell me about {}.", "Describe {}.", "What is special about {}?", "Write something about {}.")
 
 
+COUNTS, ATTEMPTS = Path(__file__).parents[1] / "tests" / "data_files" / "qwen1p5b_math500_T1_ncorrect.txt", 64
+"""How many of so many attempts at each MATH-500 problem were right: Qwen2.5-1.5B-Instruct at T = 1, as published with 2505.22756."""
+
+
 def prompts() -> list[str]:
     """256 requests for a few words about something: 32 countries and 32 things, asked in four ways."""
     return [template.format(thing) for thing in (*CAPITALS, *THINGS) for template in TEMPLATES]

@@ -42,11 +42,10 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
-from experiments.common import record
+from experiments.common import ATTEMPTS, COUNTS, record
 from posttrain.scaling import laws
 
-COUNTS = Path(__file__).parents[1] / "tests" / "data_files" / "qwen1p5b_math500_T1_ncorrect.txt"
-ATTEMPTS, FEW = 64, 8
+FEW = 8
 KS = (1, 2, 4, 8, 16, 32, 64)
 
 

@@ -61,15 +61,12 @@ import numpy as np
 from numpy.random import Generator
 from scipy import optimize, stats
 
-from experiments.common import record, spoken
+from experiments.common import ATTEMPTS, COUNTS, record, spoken
 from posttrain import statistics
 
 SIZES = (30, 164, 198, 500, 2500)
 """A small set, HumanEval, GPQA-Diamond, MATH-500, HLE."""
 RATES = (0.02, 0.1, 0.5, 0.95)
-COUNTS = Path(__file__).parents[1] / "tests" / "data_files" / "qwen1p5b_math500_T1_ncorrect.txt"
-ATTEMPTS = 64
-"""At each problem of COUNTS."""
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,6 +17,7 @@ from posttrain import __version__, cli
 from posttrain.commands import base
 from posttrain.policy.models import resolve, tiny_tokenizer
 from posttrain.renderer import Renderer
+from tests.ended import Ended
 
 SMALL = ("--max-tokens", "5", "--dtype", "float32")
 TRAIN = (
@@ -26,19 +25,6 @@ TRAIN = (
     "--group-size", "3", *SMALL,
 )  # fmt: skip
 MEASURE = ("--task", "arithmetic:levels=1,n_test=3", "--samples", "4", *SMALL)
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended, and what it said."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
 
 
 @pytest.fixture

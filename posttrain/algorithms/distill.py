@@ -25,7 +25,7 @@ text; the vocabulary is never held for more than a few hundred tokens (policy/di
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 
 from posttrain.agents.loop import ModelAgent
-from posttrain.batching import TokenSequence, pack, rollout_sequences
+from posttrain.batching import Batch, TokenSequence, pack, rollout_sequences
 from posttrain.data.conversations import Conversation, load_conversations
 from posttrain.engine.local import LocalEngine
 from posttrain.losses.policy import reinforce
@@ -159,38 +159,58 @@ async def step(learner: Learner) -> StepResult:
 
 
 def descend(learner: Learner, lessons: Sequence[Lesson]) -> dict[str, float]:
-    """One optimizer step on the mean divergence over all answer tokens of the step; the metrics are those before it."""
-    config, policy = learner.config, learner.trained.policy
+    """One optimizer step on the mean divergence over all answer tokens of the step; the metrics are those before it, means over tokens."""
+    policy = learner.trained.policy
     students = [lesson.student for lesson in lessons]
-    lengths = torch.tensor([s.n_predicted for s in students])
-    n = int(lengths.sum())
+    n = sum(s.n_predicted for s in students)
     if not n:
         return {}
-    owners = torch.arange(len(students)).repeat_interleave(lengths)
-    sampled = torch.cat([lesson.sampling_logprobs for lesson in lessons]) if config.divergence == "sampled" else None
-    teacher_logprobs = torch.cat(learner.teacher.logprobs([lesson.teacher for lesson in lessons]))
-    total = entropy = gap = 0.0
-    for batch in pack(students, config.tokens_per_batch):
-        states = policy.states(batch)
-        if sampled is not None:
-            logprobs, entropies = policy.head.logprobs(states, batch.targets, batch.temperatures)
-            advantages = teacher_logprobs[batch.index] - sampled[batch.index]
-            (reinforce(logprobs, advantages).sum() / n).backward()
-            total -= advantages.sum().item()
-            entropy += entropies.detach().sum().item()
-            continue
-        which = owners[batch.index].unique().tolist()
-        head, teacher_states = learner.teacher.states([lessons[i].teacher for i in which])
-        order = batch.index.argsort().argsort()  # the teacher's come in the order of the sequences
-        found = divergences(policy.head, states, head, teacher_states[order], batch.temperatures, config.divergence, config.jsd_beta)
-        (found.sum() / n).backward()
-        total += found.detach().sum().item()
-    with torch.no_grad():
-        gap = teacher_logprobs.sum().item() / n
+    row = _sampled_row(learner, lessons) if learner.config.divergence == "sampled" else _whole_row(learner, lessons)
+    sums: dict[str, float] = {}
+    for batch in pack(students, learner.config.tokens_per_batch):
+        loss, seen = row(batch)
+        (loss / n).backward()
+        sums = {name: sums.get(name, 0.0) + value for name, value in seen.items()}
     norm = learner.trained.optimizer.step()
     policy.version += 1
-    metrics = {"distill/divergence_nats": total / n, "distill/teacher_logprob_nats": gap, "policy/grad_norm": norm, "data/trained_tokens": n}
-    return metrics | ({"policy/entropy_nats": entropy / n} if sampled is not None else {})
+    return {name: total / n for name, total in sums.items()} | {"policy/grad_norm": norm, "data/trained_tokens": n}
+
+
+Row = Callable[[Batch], tuple[Tensor, dict[str, float]]]
+"""A packed row of the student's → its loss and what is to be known of it, both summed over its tokens."""
+
+
+def _sampled_row(learner: Learner, lessons: Sequence[Lesson]) -> Row:
+    """REINFORCE with log(teacher / sampler) of each sampled token."""
+    head, sampled = learner.trained.policy.head, torch.cat([lesson.sampling_logprobs for lesson in lessons])
+    teacher_logprobs = torch.cat(learner.teacher.logprobs([lesson.teacher for lesson in lessons]))
+
+    def row(batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        logprobs, entropies = head.logprobs(learner.trained.policy.states(batch), batch.targets, batch.temperatures)
+        theirs = teacher_logprobs[batch.index]
+        advantages = theirs - sampled[batch.index]
+        seen = {"distill/divergence_nats": -advantages, "distill/teacher_logprob_nats": theirs, "policy/entropy_nats": entropies.detach()}
+        return reinforce(logprobs, advantages).sum(), {name: values.sum().item() for name, values in seen.items()}
+
+    return row
+
+
+def _whole_row(learner: Learner, lessons: Sequence[Lesson]) -> Row:
+    """The divergence over the whole vocabulary; the teacher reads each row once, for it and for the log-probs of the tokens."""
+    config, head = learner.config, learner.trained.policy.head
+    owners = torch.arange(len(lessons)).repeat_interleave(torch.tensor([lesson.student.n_predicted for lesson in lessons]))
+
+    def row(batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        states = learner.trained.policy.states(batch)
+        which = owners[batch.index].unique().tolist()
+        teacher, teacher_states = learner.teacher.states([lessons[i].teacher for i in which])
+        teacher_states = teacher_states[batch.index.argsort().argsort()]  # they come in the order of the sequences
+        found = divergences(head, states, teacher, teacher_states, batch.temperatures, config.divergence, config.jsd_beta).sum()
+        with torch.no_grad():
+            theirs = teacher.logprobs(teacher_states, batch.targets, batch.temperatures)[0].sum().item()
+        return found, {"distill/divergence_nats": found.item(), "distill/teacher_logprob_nats": theirs}
+
+    return row
 
 
 async def _round(learner: Learner, problems: Sequence[Problem], seeds: Sequence[int]) -> Round:
@@ -199,10 +219,7 @@ async def _round(learner: Learner, problems: Sequence[Problem], seeds: Sequence[
     if config.on == "own":
         return await attempt(learner.agent, learner.task, problems, seeds, config.group_size)
     longer = [replace(p, messages=with_system(learner.system, p.messages)) for p in problems]
-    if learner.teacher.shares_weights:
-        with learner.teacher.policy.as_reference():
-            round = await attempt(learner.agent, learner.task, longer, seeds, config.group_size)
-    else:
+    with learner.teacher.itself():
         round = await attempt(learner.agent, learner.task, longer, seeds, config.group_size)
     asked = [[replace(r, problem=p) for r in group] for p, group in zip(problems, round.rollouts_PG, strict=True)]
     return Round(list(problems), asked, round.scores_PG)

@@ -215,8 +215,3 @@ def _places(targets: Tensor, block: slice) -> tuple[Tensor, Tensor]:
 def tempered_logprobs(logits: Tensor, temperatures: Tensor) -> Tensor:
     """log softmax(logits / temperature) of each row of all logits, Float32[N, V]; differentiable."""
     return torch.log_softmax(Temperatures(temperatures).divide(logits), -1)
-
-
-def entropy(logp: Tensor) -> Tensor:
-    """Entropy in nats over the last axis of log-probs. A model's are finite: a probability is small, never 0."""
-    return -logp.exp().mul_(logp).sum(-1)

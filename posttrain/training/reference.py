@@ -37,7 +37,7 @@ class Reference:
 
     def logprobs(self, sequences: Sequence[TokenSequence]) -> list[Tensor]:
         """The log-probs (nats) of each sequence's predictions, without gradient."""
-        with self._itself():
+        with self.itself():
             flat = self.policy.score(sequences)[0]
         return list(flat.split([s.n_predicted for s in sequences]))
 
@@ -52,18 +52,18 @@ class Reference:
     @torch.no_grad()
     def states(self, sequences: Sequence[TokenSequence]) -> tuple[Head, Tensor]:
         """The head, and the hidden state [N, D] from which each prediction is made, in the order of the sequences; for a row or so."""
-        with self._itself():
+        with self.itself():
             pieces = [(batch.index, self.policy.states(batch)) for batch in pack(sequences, SCORING_TOKENS)]
         index, states = (torch.cat(column) for column in zip(*pieces, strict=True))
         return self.policy.head, states[index.argsort()]
 
     def inside(self, read: Callable[[Policy], T]) -> T:
         """What `read` makes of the frozen model."""
-        with self._itself():
+        with self.itself():
             return read(self.policy)
 
-    def _itself(self) -> AbstractContextManager[None]:
-        """Without the adapter, where the weights are shared."""
+    def itself(self) -> AbstractContextManager[None]:
+        """While entered, `policy` is the reference: without the adapter, where the weights are shared."""
         return self.policy.as_reference() if self.shares_weights else nullcontext()
 
 

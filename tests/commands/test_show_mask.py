@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,6 +11,7 @@ from posttrain.data.conversations import load_conversations
 from posttrain.policy.loading import load_renderer
 from posttrain.policy.models import resolve, tiny_tokenizer
 from posttrain.training.texts import sequences
+from tests.ended import Ended
 from tests.golden_masks.formats import TEMPLATES
 
 ROWS = (
@@ -23,19 +21,6 @@ ROWS = (
     '{"prompt": "naïve 日本?", "completion": "👩‍👩‍👧 yes"}',
     '{"prompt": "ring \\u0007\\u001b[2J", "completion": "no"}',
 )
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended, and what it said."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
 
 
 @pytest.fixture

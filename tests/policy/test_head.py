@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from posttrain.policy.head import BLOCK, Head, Partition, entropy, tempered_logprobs
+from posttrain.policy.head import BLOCK, Head, Partition, tempered_logprobs
 from tests.small_models import LargestResult, dense_head
 
 
@@ -116,7 +116,9 @@ def test_equal_odds_have_the_most_entropy_and_no_slope():
 
 def test_a_token_as_good_as_certain_has_entropy_0():
     assert by_hand(Head(LOGS), 2, hidden=1e4) == (0.0, 0.0)
-    assert entropy(torch.tensor([[0.0, -200.0]])).item() == 0.0
+    partition = Partition(with_entropy=True)
+    partition.add(torch.tensor([[0.0, -200.0]]))
+    assert partition.entropies.item() == 0.0
 
 
 def test_log_probs_at_a_temperature_differ_by_logits_over_temperature():
