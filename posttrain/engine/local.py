@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -22,11 +23,14 @@ from posttrain.engine.draw import draw, keep_likely
 from posttrain.policy.attention import PackedAttention
 from posttrain.policy.head import Head
 from posttrain.policy.hf import Policy
+from posttrain.policy.laid_out import LaidOut
 from posttrain.seeds import fold, uniforms
 from posttrain.types import Completion, Sampling, UserError
 
 MAX_COHORTS = 4
 """More than this many are merged: each costs one round of attention a step."""
+MANY_TOKENS = 24
+"""Completions that may become this long repay the laying out of the weights, which costs some ten steps' gain."""
 
 
 @dataclass(eq=False)
@@ -82,6 +86,8 @@ class LocalEngine:
     """Tokens sampled so far."""
     _waiting: deque[Request] = field(default_factory=deque)
     _groups: list[Group] = field(default_factory=list)
+    _laid_out: LaidOut | None = None
+    """The policy's weights as they are multiplied by while somebody waits for many tokens."""
     _open: set[Request] = field(default_factory=set)
     """Whoever has not been answered, wherever in the works a request may be."""
     _pump: asyncio.Task | None = None
@@ -123,6 +129,8 @@ class LocalEngine:
             self._fail(error)
             if not isinstance(error, Exception):
                 raise
+        finally:
+            self._laid_out = None  # training needs the memory
 
     def _fail(self, error: BaseException) -> None:
         """Whoever waits is told, and the engine can be used again."""
@@ -184,14 +192,24 @@ class LocalEngine:
             places.append(Place.of(group.cohort, group.spots, tokens))
         ids = torch.tensor([w.tokens[-1] for w in writers])
         positions = torch.tensor([len(w.request.prompt) + len(w.tokens) - 1 for w in writers])
-        hidden = self.policy.hidden(ids, positions, CachedAttention([g.cohort for g in self._groups], places))
+        attend = CachedAttention([g.cohort for g in self._groups], places)
+        self._lay_out(writers)
+        with self._laid_out.used() if self._laid_out else nullcontext():
+            hidden = self.policy.hidden(ids, positions, attend)
         groups, self._groups = self._groups, []
         self._extend(groups, hidden)
+
+    def _lay_out(self, writers: Sequence[Writing]) -> None:
+        """Lay the weights out where that pays, and anew where they have changed in the meantime."""
+        if self._laid_out and not self._laid_out.is_current:
+            self._laid_out = None
+        if self._laid_out is None and max(w.request.limit - len(w.tokens) for w in writers) >= MANY_TOKENS:
+            self._laid_out = LaidOut.of(self.policy)
 
     def _extend(self, groups: list[Group], hidden: Tensor) -> None:
         """Draw a token for each completion of `groups`, whose hidden states stand in that order; keep the groups that live on."""
         writers = [w for g in groups for w in g.writers]
-        tokens, logprobs = choose(self.policy.head, hidden, writers)
+        tokens, logprobs = choose(self._laid_out.head if self._laid_out else self.policy.head, hidden, writers)
         self.n_tokens += len(writers)
         ended = [w.add(t, p) or w.request.done.cancelled() for w, t, p in zip(writers, tokens, logprobs, strict=True)]
         for writer in (w for w, end in zip(writers, ended, strict=True) if end):

@@ -11,11 +11,14 @@ training says of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from posttrain.policy.products import multiply
 
 BLOCK = 2048
 """A block of 1,000 predictions is 8 MB in fp32: larger ones leave the cache, smaller ones make more calls."""
@@ -36,6 +39,8 @@ class Head:
     softcap: float | None = None
     block: int = BLOCK
     """Tokens of the vocabulary whose logits are in memory at once."""
+    laid_out: Mapping[tuple[int, int], Tensor] = field(default_factory=dict)
+    """Blocks of the weight, by start and stop, as `policy/products.py` lays them out: for sampling."""
 
     @property
     def size(self) -> int:
@@ -53,9 +58,14 @@ class Head:
 
     def block_logits(self, hidden: Tensor, block: slice) -> Tensor:
         """Float32[N, tokens of the block]."""
-        logits = F.linear(hidden, self.weight[block], None if self.bias is None else self.bias[block]).float()
+        logits = self._product(hidden, block).float()
         logits = logits if self.scale == 1.0 else logits * self.scale
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+    def _product(self, hidden: Tensor, block: slice) -> Tensor:
+        bias = None if self.bias is None else self.bias[block]
+        laid_out = self.laid_out.get((block.start, block.stop))
+        return F.linear(hidden, self.weight[block], bias) if laid_out is None else multiply(hidden, laid_out, bias)
 
     def logprobs(self, hidden: Tensor, targets: Tensor, temperatures: Tensor) -> tuple[Tensor, Tensor]:
         """Log-prob (nats) of each target and entropy (nats) of its distribution: Float32[N] each, both differentiable.

@@ -81,6 +81,7 @@ class Optimizer:
         if torch.isfinite(torch.tensor(norm)):
             self.adamw.param_groups[0]["lr"] = self.learning_rate
             self.adamw.step()
+            torch.autograd.graph.increment_version(self.masters)  # the fused step does not, and whoever keeps copies would not notice
             self._write_back()
         else:
             self.n_skipped += 1
