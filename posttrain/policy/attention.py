@@ -129,14 +129,13 @@ def attend_grid(q: Tensor, prefix_k: Tensor, prefix_v: Tensor, own_k: Tensor, ow
     P, C = prefix_k.shape[2], own_k.shape[3]
     q = (q * rules.scaling).contiguous()
     scores = (q.view(N * K * S, R * L, d) @ own_k.reshape(N * K * S, C, d).mT).view(N, K, S, R, L, C)
-    if P:
-        on_prefix = q.view(N * K, S * R * L, d) @ prefix_k.reshape(N * K, P, d).mT
-        scores = torch.cat([on_prefix.view(N, K, S, R, L, P), scores], -1)
-    probs = _softmax(scores, hidden, rules).to(own_v.dtype)
-    out = (probs[..., P:].reshape(N * K * S, R * L, C) @ own_v.reshape(N * K * S, C, d)).view(N, K, S, R, L, d)
-    if P:
-        out = out + (probs[..., :P].reshape(N * K, S * R * L, P) @ prefix_v.reshape(N * K, P, d)).view(N, K, S, R, L, d)
-    return out
+    if not P:
+        probs = _probabilities(scores, hidden, rules).view(N * K * S, R * L, C)
+        return (probs @ own_v.reshape(N * K * S, C, d)).view(N, K, S, R, L, d)
+    on_prefix = (q.view(N * K, S * R * L, d) @ prefix_k.reshape(N * K, P, d).mT).view(N, K, S, R, L, P)
+    probs = _probabilities(torch.cat([on_prefix, scores], -1), hidden, rules)
+    own = (probs[..., P:].reshape(N * K * S, R * L, C) @ own_v.reshape(N * K * S, C, d)).view(N, K, S, R, L, d)
+    return own + (probs[..., :P].reshape(N * K, S * R * L, P) @ prefix_v.reshape(N * K, P, d)).view(N, K, S, R, L, d)
 
 
 HIDDEN = -1e30
@@ -164,13 +163,32 @@ def mask(prefix_lengths: Tensor, first: Tensor, L: int, P: int, C: int, window: 
     return torch.zeros(seen.shape).masked_fill_(~seen, HIDDEN)[:, None, :, None]
 
 
-def _softmax(scores: Tensor, hidden: Tensor, rules: Rules) -> Tensor:
-    """Softmax over the keys that are seen, in fp32."""
-    scores = scores.float()
+def _probabilities(scores: Tensor, hidden: Tensor, rules: Rules) -> Tensor:
+    """Softmax over the keys that are seen, in fp32, and rounded to the scores' dtype."""
+    if rules.softcap is None and rules.sinks is None:
+        return _MaskedSoftmax.apply(scores, hidden)
+    wide = scores.float()
     if rules.softcap is not None:
-        scores = rules.softcap * torch.tanh(scores / rules.softcap)
-    scores = scores + hidden
+        wide = rules.softcap * torch.tanh(wide / rules.softcap)
+    wide = wide + hidden
     if rules.sinks is None:
-        return torch.softmax(scores, -1)
+        return torch.softmax(wide, -1).to(scores.dtype)
     sink = rules.sinks.float().view(1, scores.shape[1], 1, scores.shape[3], 1, 1).expand(*scores.shape[:-1], 1)
-    return torch.softmax(torch.cat([scores, sink], -1), -1)[..., :-1]
+    return torch.softmax(torch.cat([wide, sink], -1), -1)[..., :-1].to(scores.dtype)
+
+
+class _MaskedSoftmax(torch.autograd.Function):
+    """softmax(scores + hidden). For the backward pass it keeps the rounded probabilities, with which the values were weighted,
+    where autograd would keep them in fp32 as well."""
+
+    @staticmethod
+    def forward(ctx, scores, hidden):
+        probs = torch.softmax(scores + hidden, -1).to(scores.dtype)  # the sum is in fp32, as `hidden` is
+        ctx.save_for_backward(probs)
+        return probs
+
+    @staticmethod
+    def backward(ctx, grad):
+        (probs,) = ctx.saved_tensors
+        wide = torch.promote_types(grad.dtype, torch.float32)
+        return torch._softmax_backward_data(grad.to(wide), probs.to(wide), -1, wide).to(grad.dtype), None

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from posttrain.policy import attention
+from posttrain.policy.lean import make_lean
 from posttrain.policy.lora import LoraConfig, add_lora
 from posttrain.policy.models import resolve
 from posttrain.policy.numerics import has_fast_bf16, prepare
@@ -31,6 +32,7 @@ def load_model(model: str, dtype: str, kind: Kind, lora: LoraConfig | None = Non
     base = inner.get_base_model() if has_adapter else inner
     base.set_attn_implementation(attention.NAME)
     base.get_input_embeddings().padding_idx = None
+    make_lean(base)
     if lora is not None:
         if has_adapter:
             raise UserError(f"'{model}' already is an adapter; train it on without --lora-rank, or start from its base model")
