@@ -5,30 +5,33 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from posttrain.policy.head import row_sums
+from posttrain.policy.head import BLOCK, row_sums
 from posttrain.types import Sampling
 
-BLOCK = 2048
-"""Tokens whose probabilities are added up at once, within the processor's cache. The draw falls into a block first, and then
-onto a token of it."""
 
-
-def draw(logprobs_RV: Tensor, uniforms_R: Tensor) -> Tensor:
+def draw(logprobs_RV: Tensor, uniforms_R: Tensor, masses_RB: Tensor | None = None, size: int = BLOCK) -> Tensor:
     """Long[R]: in each row the first token whose cumulative probability exceeds uniform × total mass.
 
-    A row's result depends on that row alone. Tokens of probability 0 are never drawn. Raises ValueError for a row of nan.
+    The draw falls into a block of `size` tokens first, and then onto a token of it. `masses_RB` are the blocks' probabilities
+    where they are known (`Head.distribution`). A row's result depends on that row alone. Tokens of probability 0 are never drawn.
+    Raises ValueError for a row of nan.
     """
-    masses_RB = torch.stack([row_sums(block.exp()) for block in logprobs_RV.split(BLOCK, -1)], -1).double().cumsum(-1)
-    if not masses_RB[:, -1].isfinite().all():
+    edges_RB = (block_masses(logprobs_RV, size) if masses_RB is None else masses_RB).double().cumsum(-1)
+    if not edges_RB[:, -1].isfinite().all():
         raise ValueError("the model's log-probs are not numbers: its weights are damaged, or have diverged")
-    target_R1 = (uniforms_R.double() * masses_RB[:, -1])[:, None]
-    block_R1 = torch.searchsorted(masses_RB, target_R1, right=True).clamp_max_(masses_RB.shape[1] - 1)
-    before_R1 = masses_RB.gather(1, (block_R1 - 1).clamp_min(0)).masked_fill_(block_R1 == 0, 0.0)
-    tokens = block_R1 * BLOCK + torch.arange(BLOCK)
+    target_R1 = (uniforms_R.double() * edges_RB[:, -1])[:, None]
+    block_R1 = torch.searchsorted(edges_RB, target_R1, right=True).clamp_max_(edges_RB.shape[1] - 1)
+    before_R1 = edges_RB.gather(1, (block_R1 - 1).clamp_min(0)).masked_fill_(block_R1 == 0, 0.0)
+    tokens = block_R1 * size + torch.arange(size)
     inside = logprobs_RV.gather(1, tokens.clamp_max(logprobs_RV.shape[1] - 1)).double().exp().masked_fill_(tokens >= logprobs_RV.shape[1], 0.0)
     place = torch.searchsorted(inside.cumsum(-1), target_R1 - before_R1, right=True)
-    last = BLOCK - 1 - (inside > 0).flip(-1).to(torch.uint8).argmax(-1, keepdim=True)  # rounding may point past the block's mass
-    return (block_R1 * BLOCK + torch.minimum(place, last))[:, 0]
+    last = size - 1 - (inside > 0).flip(-1).to(torch.uint8).argmax(-1, keepdim=True)  # rounding may point past the block's mass
+    return (block_R1 * size + torch.minimum(place, last))[:, 0]
+
+
+def block_masses(logprobs_RV: Tensor, size: int = BLOCK) -> Tensor:
+    """Float32[R, blocks]: what the probabilities in each block of `size` tokens add up to."""
+    return torch.stack([row_sums(block.exp()) for block in logprobs_RV.split(size, -1)], -1)
 
 
 def keep_likely(logprobs_RV: Tensor, sampling: Sampling) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from posttrain.batching import make_layout
 from posttrain.engine.cache import CachedAttention, Cohort, Place, Recorder
-from posttrain.engine.draw import draw, keep_likely
+from posttrain.engine.draw import block_masses, draw, keep_likely
 from posttrain.policy.attention import PackedAttention
 from posttrain.policy.head import Head
 from posttrain.policy.hf import Policy
@@ -234,12 +234,13 @@ class LocalEngine:
 def choose(head: Head, hidden: Tensor, writers: Sequence[Writing]) -> tuple[list[int], list[float]]:
     """A token for each row and its log-prob: under what it was drawn from; at temperature 0, under temperature 1."""
     temperatures = torch.tensor([w.request.sampling.temperature or 1.0 for w in writers])
-    logp = head.all_logprobs(hidden, temperatures)
+    logp, masses = head.distribution(hidden, temperatures)
     for sampling, rows in _rows_by_sampling(writers):
         if sampling.truncates and sampling.temperature:
             logp[rows] = keep_likely(logp[rows], sampling)
+            masses[rows] = block_masses(logp[rows], head.block)
     chance = torch.from_numpy(uniforms([w.seed for w in writers], [len(w.tokens) for w in writers]))
-    tokens = draw(logp, chance)
+    tokens = draw(logp, chance, masses, head.block)
     greedy = torch.tensor([w.request.sampling.temperature == 0 for w in writers])
     if greedy.any():
         tokens = torch.where(greedy, logp.argmax(-1), tokens)

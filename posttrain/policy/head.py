@@ -83,14 +83,16 @@ class Head:
         return partition.log_z
 
     @torch.no_grad()
-    def all_logprobs(self, hidden: Tensor, temperatures: Tensor) -> Tensor:
-        """Log-probs (nats) of the whole vocabulary, Float32[N, V], for a few hidden states: the same numbers as `logprobs`."""
+    def distribution(self, hidden: Tensor, temperatures: Tensor) -> tuple[Tensor, Tensor]:
+        """Of a few hidden states: log-probs (nats) of the whole vocabulary, Float32[N, V], the same numbers as `logprobs`, and
+        what the probabilities in each of `blocks` add up to, Float32[N, blocks]."""
         found, partition = hidden.new_empty(len(hidden), self.size, dtype=torch.float32), Partition()
-        tempered = Temperatures(temperatures)
+        tempered, parts = Temperatures(temperatures), []
         for block in self.blocks:
             found[:, block] = tempered.divide(self.block_logits(hidden, block))
-            partition.add(found[:, block])
-        return found.sub_(partition.log_z[:, None])
+            parts.append(partition.add(found[:, block]))
+        log_z = partition.log_z
+        return found.sub_(log_z[:, None]), torch.stack([total * (top - log_z).exp() for top, total in parts], -1)
 
 
 class Partition:
@@ -104,12 +106,13 @@ class Partition:
         self._moment: Tensor | None = None
         """Σ exp(z − top) (z − top)."""
 
-    def add(self, logits: Tensor) -> None:
-        """Take in a block [N, any number of tokens]."""
+    def add(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Take in a block [N, any number of tokens]; returns what its own exponentials were taken relative to, and their sum, Float32[N]."""
         top = logits.amax(-1) if self._top is None else torch.maximum(self._top, logits.amax(-1))
         below = logits - top[:, None]
         odds = below.exp()
-        total, moment = row_sums(odds), row_sums(odds.mul_(below)) if self.with_entropy else None
+        block_total = total = row_sums(odds)
+        moment = row_sums(odds.mul_(below)) if self.with_entropy else None
         if self._top is not None:
             lift = self._top - top
             shrink = lift.exp()
@@ -117,6 +120,7 @@ class Partition:
             if self.with_entropy:
                 moment = moment + shrink * (self._moment + lift * self._sum)
         self._top, self._sum, self._moment = top, total, moment
+        return top, block_total
 
     @property
     def log_z(self) -> Tensor:

@@ -247,8 +247,9 @@ def test_a_block_far_below_or_above_the_others_does_no_harm(order):
 def test_all_log_probs_are_those_of_the_chosen_tokens_however_many_rows():
     case = Case(n=40, d=16, v=50)
     head = Head(case.weight, block=7)
-    everything = head.all_logprobs(case.hidden, case.temperatures)
-    few = head.all_logprobs(case.hidden[3:8], case.temperatures[3:8])
+    everything, masses = head.distribution(case.hidden, case.temperatures)
+    few, _ = head.distribution(case.hidden[3:8], case.temperatures[3:8])
     chosen = head.logprobs(case.hidden, case.targets, case.temperatures)[0]
     assert_close(everything.gather(1, case.targets[:, None])[:, 0], chosen, rtol=1e-6, atol=1e-5)
     assert_close(everything[3:8], few, rtol=1e-6, atol=1e-5)
+    assert_close(masses, torch.stack([block.exp().sum(-1) for block in everything.split(7, -1)], -1), rtol=1e-5, atol=1e-6)
