@@ -15,8 +15,9 @@ What is planted: in demonstrations an action is drawn by the habits of its state
 T are seldom or never shown; and its context by the hints of the action, Dirichlet(beta), a spurious correlation. In
 `train` (for reinforcement learning) and `test` both are uniform.
 
-Deviations: train and test never share a walk (they were drawn independently); a candidate solution can also be asked about
-(`verify_problems`: `… V`, to be answered with 1 or 0), which the published task has no form for.
+Verifying, which the published task has no form for, is telling the solution from one that is wrong in one place (`wrong_solution`).
+
+Deviation: train and test never share a walk, where the published ones were drawn independently.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from posttrain.seeds import fold
 from posttrain.tasks.splits import check_split
 from posttrain.types import Message, Problem, Rollout, Score, UserError
 
-MARKS = (":", "S", "P", "C", "A", "I", "V")
+MARKS = (":", "S", "P", "C", "A", "I")
 CHUNK, MOST_DRAWS = 1024, 50
 """Walks are drawn so many at once, whatever is wanted, so that few problems are the first of many; after so many draws for each
 one wanted a world counts as too small."""
@@ -217,23 +218,14 @@ class SolutionTree:
         """`n` walks as supervised learning sees them; `part` names an independent draw."""
         return self.world.walks(np.random.default_rng(fold(self.seed, "tree", part)), n, _pair(self.lengths), self.irrelevant, True)
 
-    def verify_problems(self, walks: Walks, part: str = "verify") -> list[Problem]:
-        """Each walk's problem with a candidate behind it, right in every second: is it (1, or 0)?
-
-        In a wrong candidate one action, or one state but the first, is another than it should be.
-        """
-        rng = np.random.default_rng(fold(self.seed, "tree", part))
-        return [self._candidate(walks, i, rng, f"tree/{part}/{i}") for i in range(len(walks))]
-
-    def _candidate(self, walks: Walks, i: int, rng: np.random.Generator, name: str) -> Problem:
-        length = int(walks.lengths[i])
-        states, actions = walks.states[i, : length + 1].tolist(), walks.actions[i, :length].tolist()
-        step, shift, is_action = int(rng.integers(length)), int(rng.integers(1, self.n)), bool(rng.integers(2))
-        if i % 2:
-            column, at = (actions, step) if is_action else (states, step + 1)
-            column[at] = (column[at] + shift) % self.n
-        text = f"{walks.prompt(i)} {written(states, actions)} V"
-        return Problem(name, (Message("user", text),), str(1 - i % 2))
+    def wrong_solution(self, problem: Problem) -> str:
+        """The solution with one action, or one state but the first, other than it should be: the same one whenever it is asked for."""
+        rng = np.random.default_rng(fold(self.seed, "wrong", problem.id))
+        states, actions = list(problem.data["states"]), list(problem.data["actions"])
+        column, first = (actions, 0) if rng.integers(2) else (states, 1)
+        at = int(rng.integers(first, len(column)))
+        column[at] = (column[at] + int(rng.integers(1, self.n))) % self.n
+        return written(states, actions)
 
     async def score(self, rollout: Rollout) -> Score:
         """1 for the one right text, else 0; the parts `plan` and `execute` are the shares of steps right in either way.
@@ -241,8 +233,6 @@ class SolutionTree:
         An attempt that is no walk has no such parts, and `parsed` 0.
         """
         problem, right = rollout.problem, rollout.text.split() == rollout.problem.answer.split()
-        if "states" not in problem.data:
-            return Score(float(right), {}, f"looked for {problem.answer}")
         steps = self.steps(problem, rollout.text)
         if steps is None or not steps.planned:
             return Score(float(right), {"parsed": 0.0}, "no walk")
