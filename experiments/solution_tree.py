@@ -32,7 +32,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -121,11 +120,13 @@ class Config:
 
 
 def run(config: Config) -> None:
-    """Every seed in a process of its own, as many at once as there are cores; then what they found together. What is done is not done again."""
+    """Every seed in a process of its own, as many at once as torch may use threads; then what they found together. What is done is kept."""
+    import torch
+
     started = time.perf_counter()
     config.out.mkdir(parents=True, exist_ok=True)
     seeds = range(config.seed, config.seed + config.seeds)
-    with ProcessPoolExecutor(min(len(seeds), len(os.sched_getaffinity(0))), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(min(len(seeds), torch.get_num_threads()), mp_context=get_context("spawn")) as pool:
         worlds = list(pool.map(one_seed, [config] * len(seeds), seeds))
     found, lines = answer(worlds)
     for name, picture in figures(worlds).items():

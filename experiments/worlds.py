@@ -32,21 +32,25 @@ def words_model(folder: Path, words: Sequence[str], config: WordModelConfig) -> 
     return str(folder)
 
 
-async def fine_tune(config: sft.Config, texts: Iterable[tuple[str, str]]) -> Policy:
-    """SFT, or the rest of it, on (prompt, answer) pairs; the model it ends with."""
+async def fine_tune(config: sft.Config, texts: Iterable[tuple[str, str]], ends: bool = True) -> Policy:
+    """SFT, or the rest of it, on (prompt, answer) pairs; the model it ends with. Without `ends` it does not learn to stop."""
     job = Job.open(config, "sft")
     policy = job.load_policy()
-    conversations = [[taught(policy.renderer, *pair)] for pair in texts]
+    made = (taught(policy.renderer, *pair) for pair in texts)
+    conversations = [[s if ends else replace(s, tokens=s.tokens[:-1])] for s in made]
     learner = sft.Learner(job.trained(policy), conversations, [], config)
     await job.run_steps(learner.trained, lambda number: sft.step(learner, number))
     return policy
 
 
-async def reinforce(config: grpo.Config, task: Task) -> Policy:
-    """GRPO, or the rest of it, on a task; the model it ends with. Of the rollouts only what the metrics say is kept."""
+async def reinforce(config: grpo.Config, task: Task, reference: str = "") -> Policy:
+    """GRPO, or the rest of it, on a task; the model it ends with. Of the rollouts only what the metrics say is kept.
+
+    The KL is to `reference`, or to the model that the run began with.
+    """
     job = Job.open(config, "grpo")
     policy = job.load_policy()
-    reference = Reference.of(policy, config.model, config.dtype, False) if config.kl_coef else None
+    reference = Reference.of(policy, reference or config.model, config.dtype, False) if config.kl_coef else None
     agent = ModelAgent(LocalEngine(policy), policy.renderer, Sampling(config.temperature, config.max_tokens))
     learner = grpo.Learner(job.trained(policy), agent, task, task.problems("train"), reference, config)
 
