@@ -29,6 +29,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ from posttrain.policy.hf import Policy, load_policy
 from posttrain.policy.optim import AdamWConfig
 from posttrain.policy.words import WordModelConfig
 from posttrain.runs.folder import write_atomically
-from posttrain.seeds import fold
+from posttrain.seeds import fold, uniforms
 from posttrain.statistics import mean_over_problems
 from posttrain.types import Measurement, Message, Problem, Rollout, Score
 
@@ -60,18 +61,18 @@ class Config:
     betas: tuple[float, ...] = (1.0, 0.3, 0.1)
     """Weights of the KL, in reward per nat."""
     rlcr_beta: float = 0.1
-    settle_steps: int = 60
+    settle_steps: int = 40
     """Of SFT and of GRPO: steps at a tenth of the rate, behind the others."""
     seeds: int = 3
     seed: int = 0
     model: WordModelConfig = field(default_factory=lambda: WordModelConfig(context=16))
     sft: sft.Config = field(default_factory=lambda: sft.Config(
-        data="made here", conversations_per_step=512, steps=120, dtype="float32", tokens_per_batch=8192, heldout_frac=0, measure_every=0,
+        data="made here", conversations_per_step=256, steps=120, dtype="float32", tokens_per_batch=8192, heldout_frac=0, measure_every=0,
         checkpoint_every=60, optim=AdamWConfig(learning_rate=3e-3, warmup_steps=10),
     ))  # fmt: skip
     grpo: grpo.Config = field(default_factory=lambda: grpo.Config(
-        problems_per_step=32, group_size=32, steps=120, advantage="leave_one_out", loss="reinforce", max_tokens=1, dtype="float32",
-        tokens_per_batch=8192, checkpoint_every=60, optim=AdamWConfig(learning_rate=2e-3),
+        problems_per_step=32, group_size=32, steps=80, advantage="leave_one_out", loss="reinforce", max_tokens=1, dtype="float32",
+        tokens_per_batch=8192, checkpoint_every=40, optim=AdamWConfig(learning_rate=2e-3),
     ))  # fmt: skip
 
 
@@ -92,11 +93,11 @@ class Questions:
     def name(self) -> str:
         return f"questions, rewarded for {self.rewards}"
 
-    @property
+    @cached_property
     def words(self) -> list[str]:
         return [*(f"q{i}" for i in range(self.n)), *(f"a{i}" for i in range(N_ANSWERS)), *(f"{c:.1f}" for c in CONFIDENCES)]
 
-    @property
+    @cached_property
     def law(self) -> np.ndarray:
         """The chance of each answer to be right, [questions, answers]: one often far ahead of the others."""
         rng = np.random.default_rng(fold(self.seed, "law"))
@@ -116,8 +117,9 @@ class Questions:
     async def score(self, rollout: Rollout) -> Score:
         """Whether the answer is the one drawn for this attempt; with `rlcr` less (r − c)². No answer at all is wrong and sure of it."""
         answer, _, confidence = rollout.text.partition(" ")
-        rng = np.random.default_rng(fold(self.seed, "attempt", rollout.completions[0].sampling.seed, rollout.sample))
-        right = float(answer == f"a{rng.choice(N_ANSWERS, p=self.law[int(rollout.problem.id[1:])])}")
+        key = fold(self.seed, "attempt", rollout.completions[0].sampling.seed, rollout.sample)
+        drawn = np.searchsorted(self.law[int(rollout.problem.id[1:])].cumsum(), uniforms([key], [0])[0])
+        right = float(answer == f"a{drawn}")
         if self.rewards == "right":
             return Score(right)
         return Score(right - (right - float(confidence)) ** 2 if confidence in self.words[-len(CONFIDENCES) :] else right - 1)
@@ -273,7 +275,8 @@ def over_seeds(values: Sequence[float]) -> Measurement:
 
 def answer(config: Config, worlds: Sequence[dict]) -> tuple[dict[str, Any], list[str]]:
     names = ["SFT", *(f"beta {beta:g}" for beta in config.betas)]
-    found: dict[str, Any] = {name: {key: over_seeds([w[name][key] for w in worlds]) for key in ("ece", "accuracy", "brier", "temperature", "mended")} for name in names}
+    together = lambda name, *keys: {key: over_seeds([w[name][key] for w in worlds]) for key in keys}  # noqa: E731
+    found: dict[str, Any] = {name: together(name, "ece", "accuracy", "brier", "temperature", "mended") for name in names}
     for name in names[1:]:
         found[name] |= {
             "predicted": over_seeds([w[name]["predicted"]["ece"] for w in worlds]), "distance": over_seeds([w[name]["distance"] for w in worlds]),
@@ -281,9 +284,12 @@ def answer(config: Config, worlds: Sequence[dict]) -> tuple[dict[str, Any], list
         }  # fmt: skip
     lines = [f"{name}: {_line(found[name])}" for name in names]
     for name in ("confidence taught at random", "right", "rlcr"):
-        found[name] = {key: over_seeds([w[name][key] for w in worlds]) for key in ("said_ece", "said", "accuracy", "correlation", "ece")}
-        f, said = found[name], {"right": "rewarded for r alone", "rlcr": "rewarded by r − (r − c)²"}.get(name, name)
-        lines.append(f"{said}: ECE of the written confidence {spoken(f['said_ece'])}, its correlation with the truth {f['correlation'].value:.2f}; accuracy {f['accuracy'].value:.3f}; ECE of the probability {f['ece'].value:.3f}")
+        f = found[name] = together(name, "said_ece", "said", "accuracy", "correlation", "ece")
+        title = {"right": "rewarded for r alone", "rlcr": "rewarded by r − (r − c)²"}.get(name, name)
+        lines.append(
+            f"{title}: ECE of the written confidence {spoken(f['said_ece'])}, its correlation with the truth {f['correlation'].value:.2f};"
+            f" accuracy {f['accuracy'].value:.3f}; ECE of the probability {f['ece'].value:.3f}"
+        )
     return found, [*lines, *verdicts(config, found, worlds)]
 
 
@@ -304,7 +310,8 @@ def verdicts(config: Config, found: dict, worlds: Sequence[dict]) -> list[str]:
         f"{least} raises ECE by .1": found[least]["ece"].value - found["SFT"]["ece"].value > 0.1,
         f"every ECE is within .03 of its closed form (worst {off:.3f})": off < 0.03,
         f"a temperature brings every one below .05 (worst {mended:.3f})": mended < 0.05,
-        "the confidence written under RLCR is better calibrated than under the control, in every seed": all(w["rlcr"]["said_ece"] < w["right"]["said_ece"] for w in worlds),
+        "the confidence written under RLCR is better calibrated than under the control, in every seed":
+            all(w["rlcr"]["said_ece"] < w["right"]["said_ece"] for w in worlds),
     }  # fmt: skip
     return [f"{claim}: {'yes' if met else 'NO'}" for claim, met in claims.items()]
 

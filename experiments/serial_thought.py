@@ -182,8 +182,9 @@ def verdicts(found: dict, longest: int) -> list[str]:
     """Each claim with what became of it."""
     at = lambda way, m: found[way][m].value  # noqa: E731
     mean = lambda way: float(np.mean([at(way, m) for m in range(1, longest + 1)]))  # noqa: E731
+    least = min(at("chain", m) for m in found["chain"])
     claims = {
-        f"the chain stays above .9 at every length (least {min(at('chain', m) for m in found['chain']):.2f})": min(at("chain", m) for m in found["chain"]) > 0.9,
+        f"the chain stays above .9 at every length (least {least:.2f})": least > 0.9,
         "filler stays more than .5 below the chain at the longest": at("chain", longest) - at("filler", longest) > 0.5,
         "so do the same states in a wrong order": at("chain", longest) - at("shuffled chain", longest) > 0.5,
         f"twice the layers reach further (mean over lengths {mean('at once'):.2f} → {mean(WAYS[-1]):.2f})": mean(WAYS[-1]) > mean("at once"),

@@ -365,7 +365,8 @@ def answer(worlds: Sequence[dict]) -> tuple[dict[str, Any], list[str]]:
 def an_arm(worlds: Sequence[dict], arm: str) -> dict[str, Any]:
     stages, before = [w[arm] for w in worlds], [w["SFT"] for w in worlds]
     at = lambda t: over_seeds([float(np.mean(s["chances"][TEMPERATURES.index(t)])) for s in stages])  # noqa: E731
-    probes = {name: {s: over_seeds([stage[name][s] for stage in stages if stage[name][s] is not None]) for s in STRATA} for name in ("plan", "execute", "verify")}
+    known = lambda name, s: [stage[name][s] for stage in stages if stage[name][s] is not None]  # noqa: E731
+    probes = {name: {s: over_seeds(known(name, s)) for s in STRATA} for name in ("plan", "execute", "verify")}
     return {
         "pass_1": over_seeds([best(s, 1) for s in stages]), "pass_128": over_seeds([best(s, 128) for s in stages]),
         "change_1": over_seeds([best(s, 1) - best(b, 1) for s, b in zip(stages, before, strict=True)]),
@@ -384,7 +385,8 @@ def gains(worlds: Sequence[dict], few: str) -> dict[str, Measurement]:
         mask = [m == met for m in world[few]["practised"]]
         return within(world[few], 128, "unseen", mask) - within(world["SFT"], 128, "unseen", mask)
 
-    return {"met": over_seeds([gain(w, True) for w in worlds]), "not met": over_seeds([gain(w, False) for w in worlds]), "dose": paired(worlds, few, many)}
+    by_met = {name: over_seeds([gain(w, met) for w in worlds]) for name, met in (("met", True), ("not met", False))}
+    return by_met | {"dose": paired(worlds, few, many)}
 
 
 def paired(worlds: Sequence[dict], a: str, b: str) -> Measurement:

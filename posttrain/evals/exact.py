@@ -43,11 +43,11 @@ def success_probabilities(policy: Policy, successes: Sequence[Sequence[TokenSequ
         if len({(s.prompt, s.tokens) for s in completions}) < len(completions):
             raise ValueError("a successful completion is given twice for one problem")
     flat = [s for completions in successes for s in completions]
-    sizes = [s.n_predicted for s in flat]
-    totals = torch.stack([part.sum(1) for part in logprobs_at(policy, flat, temperatures).split(sizes, dim=1)], 1) if flat else torch.empty(len(temperatures), 0)
-    owners = np.repeat(np.arange(len(successes)), [len(completions) for completions in successes])
     chances = np.zeros((len(temperatures), len(successes)))
-    np.add.at(chances, (slice(None), owners), totals.exp().numpy())
+    if flat:
+        parts = logprobs_at(policy, flat, temperatures).split([s.n_predicted for s in flat], dim=1)
+        owners = np.repeat(np.arange(len(successes)), [len(completions) for completions in successes])
+        np.add.at(chances, (slice(None), owners), torch.stack([part.sum(1) for part in parts], 1).exp().numpy())
     return chances.clip(max=1.0)  # fp32 log-probs of all there is may add up to a little more
 
 

@@ -195,7 +195,7 @@ class SolutionTree:
         """All that prompts and solutions are made of."""
         return (*MARKS, *map(str, range(self.n)))
 
-    @property
+    @cached_property
     def world(self) -> World:
         return World(self.n, self.alpha, self.beta, self.seed)
 
