@@ -21,7 +21,8 @@ coverage, if it does not matter whether a missing fact was met in an RL problem,
 
 Deviations from the published run: n 12 instead of 20, 4 steps instead of 5 to 10, 4 irrelevant words instead of 10, alpha .2, two layers
 of 64 (Llama, not Qwen2), the loss on the solution alone, a rate that drops once instead of decaying, GRPO with 16 problems of 16
-attempts at 3e-4, 2 epochs, no KL and no entropy bonus. `--published` takes the published sizes (hours on two cores; not measured).
+attempts at 3e-4, 2 epochs, no KL and no entropy bonus. `--published` takes the published sizes and rates (hours on two cores; not
+measured), with the loss still on the solution alone.
 
     python -m experiments.solution_tree
 
@@ -89,7 +90,7 @@ def published() -> Sizes:
     steps = AdamWConfig(learning_rate=5e-5, max_grad_norm=0.2)
     return Sizes(
         SolutionTree(), WordModelConfig(hidden=128, layers=4, heads=2, context=256),
-        replace(small.sft, steps=2800, trained="all", optim=AdamWConfig(learning_rate=1e-3, warmup_steps=156)), 325,
+        replace(small.sft, steps=2800, optim=AdamWConfig(learning_rate=1e-3, warmup_steps=156)), 325,
         replace(small.grpo, problems_per_step=32, group_size=8, epochs=4, steps=400, max_tokens=43, kl_coef=1e-3, kl_in="loss_k3",
                 entropy_coef=1e-3, optim=steps),
     )  # fmt: skip
@@ -287,7 +288,8 @@ def probed(policy: Policy, task: SolutionTree, shown: np.ndarray) -> dict[str, A
     right, wrong, elsewhere = (
         token_logprobs(policy, problems, answers)
         for problems, answers in (
-            (test, [p.answer for p in test]), (test, [task.wrong_solution(p) for p in test]), ([other_contexts(task, p) for p in test], [p.answer for p in test]),
+            (test, [p.answer for p in test]), (test, [task.wrong_solution(p) for p in test]),
+            ([other_contexts(task, p) for p in test], [p.answer for p in test]),
         )
     )  # fmt: skip
     chance = lambda rows, first: np.concatenate([np.exp(row[first:-1:4]) for row in rows])  # noqa: E731
