@@ -52,17 +52,20 @@ def spoken(m: Measurement, digits: int = 3) -> str:
 MEASURED = re.compile(r"Measured \((?:.|\n)*?(?=\n\"\"\")")
 
 
-def record(file: str, out: Path, config: Any, found: Mapping[str, Any], lines: Sequence[str], started: float) -> None:
+def record(
+    file: str, out: Path, config: Any, found: Mapping[str, Any], lines: Sequence[str], started: float, spent: str = ""
+) -> None:
     """Keep the figures in `out`/result.json, print the answer, and write it into the experiment's docstring, where it ends.
 
     The docstring's last paragraph begins with "Measured (" and is replaced whole; a run with other settings than the
-    file's own defaults is printed and kept, and not written there.
+    file's own defaults is printed and kept, and not written there. `spent` says what a run of several commands has cost, where
+    the time since `started` is not it.
     """
     seconds = time.perf_counter() - started
     kept = {"config": _plain(config), "seconds": seconds, "found": _plain(found)}
     write_atomically(out / "result.json", json.dumps(kept, indent=1))
-    spent = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-    head = f"Measured ({time.strftime('%Y-%m-%d')}, {spent} on 2 cores, seed {config.seed}):"
+    spent = spent or f"{duration(seconds)} on 2 cores"
+    head = f"Measured ({time.strftime('%Y-%m-%d')}, {spent}, seed {config.seed}):"
     answer = "\n".join([head, *(fill(line, 118, initial_indent="- ", subsequent_indent="  ") for line in lines)])
     print(answer)
     if config != type(config)(out=config.out):
@@ -74,6 +77,10 @@ def record(file: str, out: Path, config: Any, found: Mapping[str, Any], lines: S
     if not n:
         raise ValueError(f"{file} has no paragraph 'Measured (' at the end of its docstring")
     source.write_text(new)
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _plain(value: Any) -> Any:

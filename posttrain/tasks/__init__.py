@@ -20,10 +20,11 @@ from posttrain.tasks.math500 import Math500
 from posttrain.tasks.mbpp import MBPP
 from posttrain.tasks.options import defaults, parse_options, split, typed_options, unknown
 from posttrain.tasks.reasoning_gym import ReasoningGym
+from posttrain.tasks.tree import SolutionTree
 from posttrain.types import Problem, Score, Task, UserError, answered
 
-TASKS: Mapping[str, type[Arithmetic | Facts | GSM8K | HumanEval | Math500 | MBPP]] = {
-    "arithmetic": Arithmetic, "facts": Facts, "gsm8k": GSM8K, "humaneval": HumanEval, "math500": Math500, "mbpp": MBPP,
+TASKS: Mapping[str, type[Arithmetic | Facts | GSM8K | HumanEval | Math500 | MBPP | SolutionTree]] = {
+    "arithmetic": Arithmetic, "facts": Facts, "gsm8k": GSM8K, "humaneval": HumanEval, "math500": Math500, "mbpp": MBPP, "tree": SolutionTree,
 }  # fmt: skip
 
 

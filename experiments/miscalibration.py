@@ -1,0 +1,326 @@
+"""Does rewarding right answers make a calibrated model overconfident, by as much as theory says?
+
+GPT-4 was calibrated before RL and less so after it (2303.08774, figure 8); a single temperature mended most of it in another
+model (2207.05221). There is a closed form: if a reference answers by the true chances q, and the reward is 1 for a right answer,
+the best policy under a KL of weight beta is q exp(q / beta), normalised: the same favourite answer, too sure of itself. Here
+questions have eight answers each and a law q of which is right, drawn anew at every attempt, so that the truth is known.
+SFT on labels makes the reference; GRPO with rewards of 0 and 1 and the KL in the reward goes on from it, at several betas. The
+closed form is computed from the model after SFT itself, so that its own error is not taken for the theory's.
+
+Confidence is the probability of the likeliest answer, its outcome that answer's true chance: no label is drawn in measuring, so
+that 15 bins have no noise floor. A temperature is fitted to labels of one half of the questions and tried on the other. In a
+second arm the model writes a confidence behind its answer, 0 to 1 in eleven words, taught at random; it is rewarded
+by r − (r − c)² (RLCR, 2507.16806), or by r alone (the control).
+
+What would make this dishonest: a closed form that is fitted; a temperature fitted where it is tried; calling the beta at which
+a known number comes out a discovery (a beta fits any ECE). It fails if SFT is not calibrated (ECE above .02), if the smallest beta
+does not raise ECE by .1, if a measured ECE is further than .03 from its closed form, if a temperature does not bring it below .05, or
+if the written confidence under RLCR is no better than under the control.
+
+    python -m experiments.miscalibration
+
+Measured (not yet)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.common import duration, record, spoken
+from experiments.worlds import fine_tune, reinforce, words_model
+from posttrain.algorithms import grpo, sft
+from posttrain.batching import TokenSequence
+from posttrain.calibration import ece, fit_temperature
+from posttrain.evals.exact import success_probabilities
+from posttrain.policy.hf import Policy, load_policy
+from posttrain.policy.optim import AdamWConfig
+from posttrain.policy.words import WordModelConfig
+from posttrain.runs.folder import write_atomically
+from posttrain.seeds import fold, uniforms
+from posttrain.statistics import mean_over_problems
+from posttrain.types import Measurement, Message, Problem, Rollout, Score
+
+N_ANSWERS, CONFIDENCES = 8, tuple(i / 10 for i in range(11))
+
+
+@dataclass(frozen=True)
+class Config:
+    """The default is what the docstring reports."""
+
+    out: Path = Path("runs/experiments/miscalibration")
+    questions: int = 128
+    betas: tuple[float, ...] = (1.0, 0.3, 0.1)
+    """Weights of the KL, in reward per nat."""
+    rlcr_beta: float = 0.1
+    settle_steps: int = 40
+    """Of SFT and of GRPO: steps at a tenth of the rate, behind the others."""
+    seeds: int = 3
+    seed: int = 0
+    model: WordModelConfig = field(default_factory=lambda: WordModelConfig(context=16))
+    sft: sft.Config = field(default_factory=lambda: sft.Config(
+        data="made here", conversations_per_step=256, steps=120, dtype="float32", tokens_per_batch=8192, heldout_frac=0, measure_every=0,
+        checkpoint_every=60, optim=AdamWConfig(learning_rate=3e-3, warmup_steps=10),
+    ))  # fmt: skip
+    grpo: grpo.Config = field(default_factory=lambda: grpo.Config(
+        problems_per_step=32, group_size=32, steps=80, advantage="leave_one_out", loss="reinforce", max_tokens=1, dtype="float32",
+        tokens_per_batch=8192, checkpoint_every=40, optim=AdamWConfig(learning_rate=2e-3),
+    ))  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------------- the questions
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Questions whose right answer is a matter of chance, with known chances."""
+
+    n: int
+    seed: int
+    rewards: str = "right"
+    """right: 1 for the answer drawn this time; rlcr: that, less the squared error of the confidence written behind it."""
+    unbounded = True
+
+    @property
+    def name(self) -> str:
+        return f"questions, rewarded for {self.rewards}"
+
+    @cached_property
+    def words(self) -> list[str]:
+        return [*(f"q{i}" for i in range(self.n)), *(f"a{i}" for i in range(N_ANSWERS)), *(f"{c:.1f}" for c in CONFIDENCES)]
+
+    @cached_property
+    def law(self) -> np.ndarray:
+        """The chance of each answer to be right, [questions, answers]: one often far ahead of the others."""
+        rng = np.random.default_rng(fold(self.seed, "law"))
+        return np.stack([rng.permutation(row) for row in rng.dirichlet([1.5, *[0.35] * (N_ANSWERS - 1)], self.n)])
+
+    def labels(self, n: int, part: str) -> np.ndarray:
+        """`n` right answers of each question, drawn by its law, [questions, n]."""
+        rng = np.random.default_rng(fold(self.seed, "labels", part))
+        return np.stack([rng.choice(N_ANSWERS, n, p=row) for row in self.law])
+
+    def problems(self, split: str) -> Sequence[Problem]:
+        return [Problem(f"q{i}", (Message("user", f"q{i}"),), f"a{row.argmax()}") for i, row in enumerate(self.law)]
+
+    def solution(self, problem: Problem) -> str:
+        return problem.answer
+
+    async def score(self, rollout: Rollout) -> Score:
+        """Whether the answer is the one drawn for this attempt; with `rlcr` less (r − c)². No answer at all is wrong and sure of it."""
+        answer, _, confidence = rollout.text.partition(" ")
+        key = fold(self.seed, "attempt", rollout.completions[0].sampling.seed, rollout.sample)
+        drawn = np.searchsorted(self.law[int(rollout.problem.id[1:])].cumsum(), uniforms([key], [0])[0])
+        right = float(answer == f"a{drawn}")
+        if self.rewards == "right":
+            return Score(right)
+        return Score(right - (right - float(confidence)) ** 2 if confidence in self.words[-len(CONFIDENCES) :] else right - 1)
+
+
+# --------------------------------------------------------------------------------------------------------------- the runs
+
+
+def run(config: Config) -> None:
+    """Every arm with every seed, each kept when it is done; then the answer."""
+    started = time.perf_counter()
+    config.out.mkdir(parents=True, exist_ok=True)
+    worlds = [Arms(config, seed, config.out / f"seed_{seed}").all() for seed in range(config.seed, config.seed + config.seeds)]
+    found, lines = answer(config, worlds)
+    spent = sum(arm["seconds"] for world in worlds for arm in world.values())
+    record(__file__, config.out, config, found, lines, started, f"{duration(spent)} of one core in all")
+
+
+@dataclass(frozen=True)
+class Arms:
+    """One seed: its questions, its model, and what was made of it."""
+
+    config: Config
+    seed: int
+    out: Path
+
+    @property
+    def questions(self) -> Questions:
+        return Questions(self.config.questions, self.seed)
+
+    def all(self) -> dict[str, Any]:
+        found = {"SFT": self.kept("SFT", self.taught)}
+        for beta in self.config.betas:
+            found[f"beta {beta:g}"] = self.kept(f"beta {beta:g}", lambda beta=beta: self.rewarded(beta))
+        found["confidence taught at random"] = self.kept("confidence taught at random", self.taught_confidence)
+        for name in ("right", "rlcr"):
+            found[name] = self.kept(name, lambda name=name: self.rewarded_confidence(name))
+        return found
+
+    def kept(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        file = self.out / f"{name.replace(' ', '_')}.json"
+        if not file.exists():
+            started = time.perf_counter()
+            found = make()
+            write_atomically(file, json.dumps(found | {"seconds": time.perf_counter() - started}))
+        return json.loads(file.read_text())
+
+    def taught(self) -> dict[str, Any]:
+        """SFT on labels drawn by the law."""
+        policy = self._fine_tuned("sft", lambda question, label, rng: (question, label))
+        chances = probabilities(policy, self.questions, answers())
+        return self._measured(chances)
+
+    def taught_confidence(self) -> dict[str, Any]:
+        """SFT on labels with a confidence behind each that says nothing."""
+        policy = self._fine_tuned("sft_confidence", lambda question, label, rng: (question, f"{label} {rng.choice(CONFIDENCES):.1f}"))
+        return self._confidence(policy)
+
+    def _fine_tuned(self, name: str, text: Callable[[str, str, np.random.Generator], tuple[str, str]]) -> Policy:
+        """Fast, then slowly; every label once."""
+        config, questions, rng = self.config, self.questions, np.random.default_rng(fold(self.seed, name))
+        size, steps = config.sft.conversations_per_step, config.sft.steps
+        labels = questions.labels((steps + config.settle_steps) * size // questions.n, name)
+        texts = [text(f"q{i}", f"a{label}", rng) for column in labels.T for i, label in enumerate(column)]
+        model = words_model(self.out / "random", questions.words, replace(config.model, seed=self.seed))
+        fast = replace(config.sft, model=model, out=self.out / name, seed=self.seed)
+        asyncio.run(fine_tune(fast, texts[: steps * size], ends=False))
+        slow = replace(fast, model=str(fast.out), out=self.out / f"{name}_settled", steps=config.settle_steps, optim=slower(fast.optim))
+        return asyncio.run(fine_tune(slow, texts[steps * size :], ends=False))
+
+    def _reinforced(self, name: str, start: str, beta: float, task: Questions, max_tokens: int) -> Policy:
+        """Fast, then slowly, the KL always to where it began."""
+        config, start = self.config, str(self.out / f"{start}_settled")
+        fast = replace(config.grpo, model=start, out=self.out / name, seed=self.seed, kl_coef=beta, max_tokens=max_tokens)
+        asyncio.run(reinforce(fast, task))
+        slow = replace(fast, model=str(fast.out), out=self.out / f"{name}_settled", steps=config.settle_steps, optim=slower(fast.optim))
+        return asyncio.run(reinforce(slow, task, reference=start))
+
+    def rewarded(self, beta: float) -> dict[str, Any]:
+        """GRPO for right answers, with its closed form beside it."""
+        policy = self._reinforced(f"beta_{beta:g}", "sft", beta, self.questions, 1)
+        start = probabilities(load_policy(str(self.out / "sft_settled"), "float32"), self.questions, answers())
+        best = closed_form(start, self.questions.law, beta)
+        chances = probabilities(policy, self.questions, answers())
+        distance = float(np.abs(chances - best).sum(1).mean() / 2)
+        return self._measured(chances) | {"predicted": self._measured(best), "distance": distance}
+
+    def rewarded_confidence(self, rewards: str) -> dict[str, Any]:
+        task = replace(self.questions, rewards=rewards)
+        return self._confidence(self._reinforced(f"confidence_{rewards}", "sft_confidence", self.config.rlcr_beta, task, 2))
+
+    def _measured(self, chances: np.ndarray) -> dict[str, Any]:
+        """ECE, accuracy, Brier score, and ECE after a temperature that was fitted on labels of the other half of the questions."""
+        law, half = self.questions.law, self.config.questions // 2
+        labels = self.questions.labels(20, "temperature")[:half]
+        logits = np.log(chances.clip(1e-12))
+        temperature = fit_temperature(np.repeat(logits[:half], 20, 0), labels.ravel().tolist())
+        cooled = np.exp(logits[half:] / temperature)
+        brier = float((chances**2 - 2 * chances * law + law).sum(1).mean())
+        mended = calibration_error(cooled / cooled.sum(1, keepdims=True), law[half:])
+        return {"ece": calibration_error(chances, law), "accuracy": float(truth(chances, law).mean()), "brier": brier,
+                "temperature": temperature, "mended": mended}  # fmt: skip
+
+    def _confidence(self, policy: Policy) -> dict[str, Any]:
+        """Of the likeliest answer: how far the confidence written behind it is from its chance to be right."""
+        both = [[f"a{i}", f"{c:.1f}"] for i in range(N_ANSWERS) for c in CONFIDENCES]
+        joint = probabilities(policy, self.questions, both).reshape(-1, N_ANSWERS, len(CONFIDENCES))
+        answer = joint.sum(2).argmax(1)
+        behind = joint[np.arange(len(joint)), answer]
+        said = (behind / behind.sum(1, keepdims=True)) @ np.array(CONFIDENCES)
+        right = self.questions.law[np.arange(len(joint)), answer]
+        return {"said_ece": ece(said.clip(0, 1), right), "said": float(said.mean()), "accuracy": float(right.mean()),
+                "correlation": float(np.corrcoef(said, right)[0, 1]), "ece": calibration_error(joint.sum(2), self.questions.law)}  # fmt: skip
+
+
+def slower(optim: AdamWConfig) -> AdamWConfig:
+    return replace(optim, learning_rate=optim.learning_rate / 10, warmup_steps=0)
+
+
+def answers() -> list[list[str]]:
+    return [[f"a{i}"] for i in range(N_ANSWERS)]
+
+
+def probabilities(policy: Policy, questions: Questions, texts: Sequence[Sequence[str]]) -> np.ndarray:
+    """The chance of each text behind each question, [questions, texts], normalised over the texts (what else it says is of no interest)."""
+    encode = policy.renderer.encode
+    rows = [[TokenSequence(tuple(encode(f"q{i}")), tuple(encode(" ".join(text))))] for i in range(questions.n) for text in texts]
+    found = success_probabilities(policy, rows)[0].reshape(questions.n, len(texts))
+    return found / found.sum(1, keepdims=True)
+
+
+def closed_form(start: np.ndarray, rewards: np.ndarray, beta: float) -> np.ndarray:
+    """The policy that maximises reward − beta KL(policy, start): start · exp(reward / beta), normalised."""
+    weights = start * np.exp((rewards - rewards.max(1, keepdims=True)) / beta)
+    return weights / weights.sum(1, keepdims=True)
+
+
+def truth(chances: np.ndarray, law: np.ndarray) -> np.ndarray:
+    """The true chance of each question's likeliest answer."""
+    return law[np.arange(len(law)), chances.argmax(1)]
+
+
+def calibration_error(chances: np.ndarray, law: np.ndarray) -> float:
+    return ece(chances.max(1).clip(0, 1), truth(chances, law))
+
+
+# ------------------------------------------------------------------------------------------------------------- the answer
+
+
+def over_seeds(values: Sequence[float]) -> Measurement:
+    return mean_over_problems(values)
+
+
+def answer(config: Config, worlds: Sequence[dict]) -> tuple[dict[str, Any], list[str]]:
+    names = ["SFT", *(f"beta {beta:g}" for beta in config.betas)]
+    together = lambda name, *keys: {key: over_seeds([w[name][key] for w in worlds]) for key in keys}  # noqa: E731
+    found: dict[str, Any] = {name: together(name, "ece", "accuracy", "brier", "temperature", "mended") for name in names}
+    for name in names[1:]:
+        found[name] |= {
+            "predicted": over_seeds([w[name]["predicted"]["ece"] for w in worlds]), "distance": over_seeds([w[name]["distance"] for w in worlds]),
+            "off": over_seeds([w[name]["ece"] - w[name]["predicted"]["ece"] for w in worlds]),
+        }  # fmt: skip
+    lines = [f"{name}: {_line(found[name])}" for name in names]
+    for name in ("confidence taught at random", "right", "rlcr"):
+        f = found[name] = together(name, "said_ece", "said", "accuracy", "correlation", "ece")
+        title = {"right": "rewarded for r alone", "rlcr": "rewarded by r − (r − c)²"}.get(name, name)
+        lines.append(
+            f"{title}: ECE of the written confidence {spoken(f['said_ece'])}, its correlation with the truth {f['correlation'].value:.2f};"
+            f" accuracy {f['accuracy'].value:.3f}; ECE of the probability {f['ece'].value:.3f}"
+        )
+    return found, [*lines, *verdicts(config, found, worlds)]
+
+
+def _line(f: dict[str, Measurement]) -> str:
+    predicted = f", closed form {f['predicted'].value:.3f} (TV to it {f['distance'].value:.3f})" if "predicted" in f else ""
+    return (f"ECE {spoken(f['ece'])}{predicted}; accuracy {f['accuracy'].value:.3f}, Brier {f['brier'].value:.3f}; fitted temperature"
+            f" {f['temperature'].value:.2f}, ECE with it on the other half {spoken(f['mended'])}")  # fmt: skip
+
+
+def verdicts(config: Config, found: dict, worlds: Sequence[dict]) -> list[str]:
+    """Each claim with what became of it, in the worst of the seeds where it is a bound."""
+    arms = [f"beta {beta:g}" for beta in config.betas]
+    least = f"beta {min(config.betas):g}"
+    off = max(abs(w[arm]["ece"] - w[arm]["predicted"]["ece"]) for w in worlds for arm in arms)
+    mended = max(w[arm]["mended"] for w in worlds for arm in arms)
+    claims = {
+        "SFT is calibrated in every seed (ECE below .02)": max(w["SFT"]["ece"] for w in worlds) < 0.02,
+        f"{least} raises ECE by .1": found[least]["ece"].value - found["SFT"]["ece"].value > 0.1,
+        f"every ECE is within .03 of its closed form (worst {off:.3f})": off < 0.03,
+        f"a temperature brings every one below .05 (worst {mended:.3f})": mended < 0.05,
+        "the confidence written under RLCR is better calibrated than under the control, in every seed":
+            all(w["rlcr"]["said_ece"] < w["right"]["said_ece"] for w in worlds),
+    }  # fmt: skip
+    return [f"{claim}: {'yes' if met else 'NO'}" for claim, met in claims.items()]
+
+
+def main() -> None:
+    import tyro
+
+    run(tyro.cli(Config))
+
+
+if __name__ == "__main__":
+    main()
