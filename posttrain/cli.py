@@ -23,6 +23,7 @@ from posttrain.commands.base import DONE, FAILED, INTERRUPTED, USAGE
 COMMANDS = {
     "sample": "print completions of a prompt with their log-probabilities",
     "eval": "measure one model on one task or several",
+    "scale": "draw what more attempts and longer thoughts buy: performance against tokens and attempts",
     "compare": "say what training changed between two models",
     "show-mask": "print conversations with the tokens that SFT would learn marked",
     "prefer": "make preferences of a model's own samples by any reward",
@@ -62,7 +63,7 @@ def run(argv: list[str]) -> int:
         return _say(str(error), FAILED)
     except (KeyboardInterrupt, asyncio.CancelledError):
         again = shlex.join(["posttrain", *argv])
-        goes_on = argv[:1] == ["train"] or (argv[:1] in (["eval"], ["compare"]) and any(word.startswith("--out") for word in argv))
+        goes_on = argv[:1] == ["train"] or (argv[:1] in (["eval"], ["compare"], ["scale"]) and any(word.startswith("--out") for word in argv))
         return _say(f"interrupted; go on with: {again}" if goes_on else "interrupted", INTERRUPTED)
     except BrokenPipeError:
         return FAILED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 400, 68, 618, 78, 340
@@ -38,19 +38,25 @@ class Series:
         return [m for m in self.marks if math.isfinite(m.x) and math.isfinite(m.y)]
 
 
-def chart(title: str, x_label: str, y_label: str, series: Sequence[Series]) -> str:
-    """The picture, or nothing where no series has a finite mark."""
+def chart(title: str, x_label: str, y_label: str, series: Sequence[Series], log_x: float = 0) -> str:
+    """The picture, or nothing where no series has a finite mark. `log_x` is the base of a logarithmic x axis (2 or 10); 0 is a plain one.
+
+    Raises ValueError for a place at or below 0 on a logarithmic axis.
+    """
     marks = [m for s in series for m in s.known]
     if not marks:
         return ""
+    if log_x:
+        series = [_in_logs(s, log_x) for s in series]
+        marks = [m for s in series for m in s.known]
     xs = [x for m in marks for x in (m.x, *(m.x_ends or ()))]
     ys = [y for m in marks for y in (m.y, *(m.y_ends or ()))]
-    x_ticks, y_ticks = _ticks(min(xs), max(xs)), _ticks(min(ys), max(ys))
+    x_ticks, y_ticks = (_whole_ticks if log_x else _ticks)(min(xs), max(xs)), _ticks(min(ys), max(ys))
     x_at, y_at = _scale(x_ticks, LEFT, RIGHT), _scale(y_ticks, BOTTOM, TOP)
     size = f'width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(title)}" font-family="sans-serif" font-size="13">'
     drawn = [part for s in series for part in (_line if s.is_line else _dots)(s, x_at, y_at)]
-    return "\n".join([head, *_frame(title, x_label, y_label, x_ticks, y_ticks, x_at, y_at), *_legend(series), *drawn, "</svg>"])
+    return "\n".join([head, *_frame(title, x_label, y_label, _named(x_ticks, log_x), y_ticks, x_at, y_at), *_legend(series), *drawn, "</svg>"])
 
 
 Place = Callable[[float], float]
@@ -80,26 +86,30 @@ def _places(pairs: Sequence[tuple[float, float]], x_at: Place, y_at: Place) -> s
     return " ".join(f"{x_at(x):.1f},{y_at(y):.1f}" for x, y in pairs)
 
 
-def _frame(title: str, x_label: str, y_label: str, x_ticks: list[float], y_ticks: list[float], x_at: Place, y_at: Place) -> Iterator[str]:
+def _frame(title: str, x_label: str, y_label: str, x_ticks: list[tuple[float, str]], y_ticks: list[float], x_at: Place, y_at: Place) -> Iterator[str]:
     yield f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>'
     yield f'<text x="20" y="26" font-size="15" font-weight="bold" fill="{INK}">{escape(title)}</text>'
     for y in y_ticks:
         yield f'<path d="M{LEFT} {y_at(y):.1f}H{RIGHT}" stroke="{"#aab2bd" if y == 0 else "#e4e7eb"}"/>'
         yield f'<text x="{LEFT - 8}" y="{y_at(y) + 4:.1f}" text-anchor="end" fill="{GREY}">{_number(y)}</text>'
-    for x in x_ticks:
-        yield f'<text x="{x_at(x):.1f}" y="{BOTTOM + 20}" text-anchor="middle" fill="{GREY}">{_number(x)}</text>'
+    for x, name in x_ticks:
+        yield f'<text x="{x_at(x):.1f}" y="{BOTTOM + 20}" text-anchor="middle" fill="{GREY}">{name}</text>'
     yield f'<text x="{(LEFT + RIGHT) / 2}" y="{BOTTOM + 44}" text-anchor="middle" fill="{GREY}">{escape(x_label)}</text>'
     middle = (TOP + BOTTOM) / 2
     yield f'<text x="16" y="{middle}" text-anchor="middle" fill="{GREY}" transform="rotate(-90 16 {middle})">{escape(y_label)}</text>'
 
 
 def _legend(series: Sequence[Series]) -> Iterator[str]:
-    left = 20
+    """The names, in a second row where the first is full."""
+    left, y = 20, 50
     for s in (s for s in series if s.known):
-        look = f'<path d="M{left} 50h26" stroke="{s.colour}" stroke-width="2.5" stroke-dasharray="{s.dashes or "none"}"/>'
-        yield look if s.is_line else f'<circle cx="{left + 13}" cy="50" r="5" fill="{s.colour}"/>'
-        yield f'<text x="{left + 34}" y="54" fill="{INK}">{escape(s.name)}</text>'
-        left += 56 + 8 * len(s.name)
+        width = 42 + 7 * len(s.name)
+        if left + width > WIDTH and left > 20:
+            left, y = 20, y + 18
+        look = f'<path d="M{left} {y}h26" stroke="{s.colour}" stroke-width="2.5" stroke-dasharray="{s.dashes or "none"}"/>'
+        yield look if s.is_line else f'<circle cx="{left + 13}" cy="{y}" r="5" fill="{s.colour}"/>'
+        yield f'<text x="{left + 34}" y="{y + 4}" fill="{INK}">{escape(s.name)}</text>'
+        left += width + 12
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -110,6 +120,25 @@ def _ticks(low: float, high: float) -> list[float]:
     step = next(m * unit for m in (1, 2, 5, 10) if m * unit >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
+
+
+def _whole_ticks(low: float, high: float) -> list[float]:
+    """Whole powers that enclose both; every other one where there are many."""
+    first, last = math.floor(low + 1e-9), math.ceil(high - 1e-9)
+    step = 1 + (last - first) // 10
+    return [float(i) for i in range(first, max(last, first + 1) + step, step)]
+
+
+def _in_logs(s: Series, base: float) -> Series:
+    """The series with the logarithms of its places."""
+    if any(m.x <= 0 for m in s.known):
+        raise ValueError(f"{s.name} has a place at or below 0, which has no logarithm")
+    log = lambda x: math.log(x) / math.log(base)  # noqa: E731
+    return replace(s, marks=[replace(m, x=log(m.x), x_ends=None if m.x_ends is None else tuple(map(log, m.x_ends))) for m in s.known])
+
+
+def _named(ticks: Sequence[float], log_x: float) -> list[tuple[float, str]]:
+    return [(tick, _number(log_x**tick if log_x else tick)) for tick in ticks]
 
 
 def _scale(ticks: list[float], start: float, end: float) -> Place:

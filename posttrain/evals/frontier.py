@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gammaln
 
 from posttrain.evals.measure import judge
 from posttrain.evals.scorer import TokenScorer, score_rollouts
 from posttrain.seeds import fold
-from posttrain.statistics import mean_over_problems
+from posttrain.statistics import expected_of_best, mean_over_problems
 from posttrain.types import Agent, Measurement, Problem, Rollout, Score, Task
 
 
@@ -104,24 +103,13 @@ def best_of_n(samples: Samples) -> list[BestOfN]:
     found = []
     for n in (2**i for i in range(int(math.log2(proxy.shape[1])) + 1)):
         rows = [(p[seen], g[seen]) for p, g in zip(proxy, gold, strict=True) if (seen := ~np.isnan(p)).sum() >= n]
-        best = [(_expected_of_best(p, p, n), _expected_of_best(p, g, n)) for p, g in rows]
+        best = [(expected_of_best(p, p, n), expected_of_best(p, g, n)) for p, g in rows]
         golds = [g for _, g in best]
         found.append(BestOfN(
             n, math.log(n) - (n - 1) / n, mean_over_problems([p for p, _ in best], "reward"),
             mean_over_problems(golds, "reward") if golds and not np.isnan(golds).all() else None,
         ))  # fmt: skip
     return found
-
-
-def _expected_of_best(proxy: np.ndarray, values: np.ndarray, n: int) -> float:
-    """E[value of the sample with the highest proxy among n drawn without replacement]: the i-th smallest wins C(i − 1, n − 1) / C(N, n)."""
-    order, total = np.argsort(proxy, kind="stable"), len(proxy)
-    ranks = np.arange(1, total + 1)
-    log_choose = lambda a, b: gammaln(a + 1) - gammaln(b + 1) - gammaln(np.maximum(a - b, 0) + 1)  # noqa: E731
-    wins = np.where(ranks >= n, np.exp(log_choose(ranks - 1, n - 1) - log_choose(total, n)), 0.0)
-    _, inverse = np.unique(proxy[order], return_inverse=True)
-    shared = np.bincount(inverse, wins)[inverse] / np.bincount(inverse)[inverse]  # among ties, whichever
-    return float(shared @ values[order])
 
 
 def _means(values_PG: np.ndarray) -> list[float]:

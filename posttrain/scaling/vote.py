@@ -117,8 +117,11 @@ async def _values(group: Sequence[Rollout], scorer: Scorer) -> list[float]:
 
 
 def _elected(group: Sequence[Rollout], weights: Sequence[float], extract: Extract) -> int:
-    """The heaviest attempt with the winning answer; `max` keeps the first among equals, and dicts keep their order."""
-    answers = [None if rollout.outcome == "error" else extract(rollout.text) for rollout in group]
+    return elected([None if rollout.outcome == "error" else extract(rollout.text) for rollout in group], weights)
+
+
+def elected(answers: Sequence[Hashable | None], weights: Sequence[float]) -> int:
+    """The heaviest attempt with the winning answer, the first if nobody votes; `max` keeps the first among equals, and dicts keep their order."""
     votes: dict[Hashable, float] = {}
     for answer, weight in zip(answers, weights, strict=True):
         if answer is not None:

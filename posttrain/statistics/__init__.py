@@ -12,6 +12,7 @@ Legend: P problems, S attempts at one problem, C clusters of problems, M models.
     significance   is a difference chance? one, or many at once
     power          how small a difference n problems can show, and how many it would take; the verdict
     passk          pass@k and pass^k, unbiased
+    subsets        what choosing among k of n attempts gives, exactly
     selection      what the best of many measurements owes to luck
 
 Distributions, tests and adjustments are those of scipy and statsmodels wherever they have them.
@@ -34,11 +35,12 @@ from posttrain.statistics.selection import Selection, expected_maximum, select
 from posttrain.statistics.significance import (
     benjamini_hochberg, holm, is_saturated, mcnemar_p_value, sign_flip_p_value, significant_changes, unpaired_p_value,
 )  # fmt: skip
+from posttrain.statistics.subsets import MOST_ATTEMPTS, expected_of_best, expected_of_majority
 
 __all__ = [
-    "CONFIDENCE", "Column", "CountMethod", "Labels", "Outcome", "Ragged", "Selection", "Verdict",
+    "CONFIDENCE", "Column", "CountMethod", "Labels", "MOST_ATTEMPTS", "Outcome", "Ragged", "Selection", "Verdict",
     "benjamini_hochberg", "clustered_mean", "clustered_rate", "count_interval", "count_unscored", "detectable_effect",
-    "difference_variance", "disagreement", "expected_maximum", "holm", "is_saturated", "mcnemar_p_value", "mean_over_problems",
+    "difference_variance", "disagreement", "expected_maximum", "expected_of_best", "expected_of_majority", "holm", "is_saturated", "mcnemar_p_value", "mean_over_problems",
     "paired_difference", "paired_rate_difference", "pass_at_k", "pass_hat_k", "power_of", "problem_means", "problems_needed",
     "rate_interval", "rate_over_problems", "ratio_contributions", "select", "sign_flip_p_value", "significant_changes",
     "unpaired_difference", "unpaired_p_value", "unpaired_rate_difference", "verdict",

@@ -1,0 +1,73 @@
+"""`posttrain scale`: one pool of attempts, every curve, and a page; and it goes on where it was cut off."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from posttrain import cli
+from tests.ended import Ended
+
+COMMON = ("--model", "tiny", "--dtype", "float32", "--task", "arithmetic:levels=1,n_test=12", "--samples", "8", "--max-tokens", "8")
+
+
+@pytest.fixture
+def scale(capsys: pytest.CaptureFixture[str]):
+    def run(*argv: object) -> Ended:
+        capsys.readouterr()
+        code = cli.run(["scale", *COMMON, *map(str, argv)])
+        return Ended(code, *capsys.readouterr())
+
+    return run
+
+
+def test_it_leaves_a_page_a_line_for_each_arm_and_every_attempt(scale, tmp_path: Path) -> None:
+    argv = ("--lengths", 2, 6, "--answer-tokens", 4, "--reward", "length:3", "--out", tmp_path, "--json")
+    ended = scale(*argv)
+    assert ended.code == cli.DONE
+    arms = ended.json["arms"]
+    assert [arm["thinking_tokens"] for arm in arms] == [2, 6] and all(arm["n_problems"] == 12 for arm in arms)
+    assert {c["name"] for c in arms[0]["curves"]} >= {"coverage (oracle)", "majority", "best by likelihood", "best by reward"}
+    rows = [json.loads(line) for line in (tmp_path / "scale.jsonl").read_text().splitlines()]
+    assert [row["name"] for row in rows] == [arm["name"] for arm in arms] and "<svg" in (tmp_path / "scale.html").read_text()
+    kept = (tmp_path / "records.jsonl").read_bytes()
+    assert len(kept.splitlines()) == 24
+    again = scale(*argv)
+    assert again.json == ended.json and (tmp_path / "records.jsonl").read_bytes() == kept, "nothing is attempted twice"
+
+
+def test_a_pool_that_was_cut_off_goes_on_and_ends_the_same(scale, tmp_path: Path) -> None:
+    whole = scale("--out", tmp_path, "--json")
+    lines = (tmp_path / "records.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "records.jsonl").write_text("".join(lines[:5]) + lines[5][:40])
+    assert scale("--out", tmp_path, "--json").json == whole.json
+    assert len((tmp_path / "records.jsonl").read_text().splitlines()) == 12
+
+
+def test_thinking_budgets_bound_the_tokens_of_every_attempt(scale, tmp_path: Path) -> None:
+    scale("--lengths", 5, "--extend", "--answer-tokens", 4, "--think", "direct", "--out", tmp_path)
+    for line in (tmp_path / "records.jsonl").read_text().splitlines():
+        for attempt in json.loads(line)["attempts"]:
+            (first, *rest) = attempt["completions"]
+            read = rest[-1]["prompt_token_ids"] if rest else first["prompt_token_ids"] + first["token_ids"]
+            assert read[: len(first["prompt_token_ids"])] == first["prompt_token_ids"]
+            assert b"Reply with the final answer only" in bytes(t for t in first["prompt_token_ids"] if t < 128)
+
+
+def test_as_text_there_is_a_table_and_a_sentence_on_the_wall(scale) -> None:
+    ended = scale()
+    assert ended.code == cli.DONE and "coverage (oracle)" in ended.out and "problems never solved in 8 attempts" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("argv", "word"),
+    [
+        (("--lengths", 4, 4), "different"), (("--lengths", 0), "at least 1"), (("--extend",), "--lengths"), (("--vs", "tiny"), "same model"),
+        (("--samples", 1001), "1000"), (("--task", "facts,arithmetic"), "one task"), (("--reward", "nonsense"), "nonsense"),
+    ],
+)  # fmt: skip
+def test_settings_that_make_no_sense_are_refused_in_a_sentence(argv, word: str, scale) -> None:
+    ended = scale(*argv)
+    assert ended.code == cli.USAGE and word in ended.err and len(ended.err.strip().splitlines()) == 1
