@@ -25,6 +25,8 @@ API_KEY = "OPENAI_API_KEY"
 """The environment variable that holds the key, if the server wants one."""
 
 LONGEST_WAIT_S = 60.0
+JITTER = random.Random()
+"""So that many who failed together do not come back together."""
 EXACT_SERVERS = ("posttrain", "vllm")
 """Who gives the token ids it read and wrote when asked to; others refuse to be asked."""
 
@@ -137,7 +139,7 @@ class Endpoint:
     async def _request(self, method: str, path: str, body: Mapping[str, Any] | None, reached: bool = True) -> dict[str, Any]:
         """One request, until it succeeds or its tries are used up. `reached`: whether the server has ever been."""
         for tried in range(self.tries):
-            wait_s = self.first_wait_s * 2**tried * random.uniform(0.75, 1.25)
+            wait_s = self.first_wait_s * 2**tried * JITTER.uniform(0.75, 1.25)
             try:
                 response = await self._client.request(method, f"{self.address.url}/{path}", json=body)
             except httpx2.TransportError as error:
@@ -160,7 +162,8 @@ class Endpoint:
             raise UserError(f"{url} refuses the key ({status}): set {API_KEY} to one that may use this model")
         found = _object(response)
         if found is None or (status == 404 and "error" not in found):
-            raise UserError(f"{url} does not speak OpenAI's protocol (it answers {response.request.url.path} with {status}): does its path end in /v1?")
+            path = response.request.url.path
+            raise UserError(f"{url} does not speak OpenAI's protocol (it answers {path} with {status}): does its path end in /v1?")
         if status >= 400:
             raise UserError(f"{url} refuses the request ({status}): {_message(response)}")
         return found

@@ -54,7 +54,13 @@ class RemoteEngine:
 
 
 def exact_completion(
-    card: Card, prompt: Sequence[int], token_ids: Sequence[int], logprobs: Sequence[float | None] | None, ended: StopReason, sampling: Sampling, sample: int
+    card: Card,
+    prompt: Sequence[int],
+    token_ids: Sequence[int],
+    logprobs: Sequence[float | None] | None,
+    ended: StopReason,
+    sampling: Sampling,
+    sample: int,
 ) -> Completion:
     """A completion of what a server gave. Raises UserError where it gave no ids, or not as many log-probs as ids."""
     if not token_ids or not prompt or logprobs is None or len(logprobs) != len(token_ids):
