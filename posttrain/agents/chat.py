@@ -55,7 +55,7 @@ class ChatAgent:
         return list(await asyncio.gather(*(self._alone(problem, sample, sampling) for sample in range(n))))
 
     async def _alone(self, problem: Problem, sample: int, sampling: Sampling) -> Rollout:
-        """One attempt in a request of its own: a server counts the tokens of a request, and not all know `n`."""
+        """One attempt in a request of its own, which may fail alone."""
         try:
             (reply,) = await replies(self.endpoint, problem.messages, 1, replace(sampling, seed=fold(sampling.seed, sample)), self.tools)
         except Unavailable as error:
@@ -83,15 +83,22 @@ def failed(problem: Problem, n: int, error: Unavailable) -> list[Rollout]:
 
 
 async def replies(endpoint: Endpoint, messages: Sequence[Message], n: int, sampling: Sampling, tools: Tools = ()) -> list[Reply]:
-    """`n` answers to a conversation, in order. Raises Unavailable where the server fails, and UserError where it refuses."""
+    """`n` answers to a conversation, in order. Raises Unavailable where the server fails, and UserError where it refuses.
+
+    Each is asked for on its own where the server does not tell its tokens: it counts those of a request, and may not know `n`.
+    """
     card = await endpoint.card()
+    if n > 1 and not card.gives_tokens:
+        seeds = [fold(sampling.seed, sample) for sample in range(n)]
+        alone = await asyncio.gather(*(replies(endpoint, messages, 1, replace(sampling, seed=seed), tools) for seed in seeds))
+        return [reply for (reply,) in alone]
     wishes: dict[str, Any] = {"tools": [dict(tool) for tool in tools]} if tools else {}
     if card.gives_tokens:
         wishes |= {"logprobs": True, "return_token_ids": True}
     found = await endpoint.post("chat/completions", {
         "messages": [message_json(message) for message in messages], **sampling_body(sampling, n), **wishes,
     })  # fmt: skip
-    return [_reply(card, found, choice, sampling, sample, n) for sample, choice in enumerate(choices_of(found, n))]
+    return [_reply(card, found, choice, sampling, sample) for sample, choice in enumerate(choices_of(found, n))]
 
 
 def message_json(message: Message) -> dict[str, Any]:
@@ -110,7 +117,7 @@ def call_json(call: ToolCall, place: int) -> dict[str, Any]:
     return {"id": call.id or f"call_{place}", "type": "function", "function": function}
 
 
-def _reply(card: Card, found: Mapping[str, Any], choice: Mapping[str, Any], sampling: Sampling, sample: int, n: int) -> Reply:
+def _reply(card: Card, found: Mapping[str, Any], choice: Mapping[str, Any], sampling: Sampling, sample: int) -> Reply:
     """Raises Unavailable for a choice that was withheld (a filter of content, say) or is none."""
     said, reason = choice.get("message"), choice.get("finish_reason")
     if not isinstance(said, Mapping) or reason not in ENDS:
@@ -119,7 +126,7 @@ def _reply(card: Card, found: Mapping[str, Any], choice: Mapping[str, Any], samp
         logprobs = [row.get("logprob") for row in (choice.get("logprobs") or {}).get("content") or ()]
         prompt, ids = found.get("prompt_token_ids") or (), choice.get("token_ids") or ()
         return Reply(_message(said), ENDS[reason], exact_completion(card, prompt, ids, logprobs, ENDS[reason], sampling, sample))
-    usage = found.get("usage") if n == 1 else None
+    usage = found.get("usage")
     counted = Usage(usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0) if isinstance(usage, Mapping) else None
     return Reply(_message(said), ENDS[reason], usage=counted)
 
