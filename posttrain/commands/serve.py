@@ -50,7 +50,8 @@ async def main(args: Args) -> int:
         name = args.name or args.model.rstrip("/").rsplit("/", 1)[-1]
         served = Served(load_policy(args.model, args.dtype), name, args.max_rows)
         host, port = listener.getsockname()[:2]
-        print(f"serving '{name}' at http://{host}:{port}/v1 (posttrain eval --model 'openai:http://{host}:{port}/v1#{name}')", file=sys.stderr, flush=True)
+        at = f"http://{host}:{port}/v1"
+        print(f"serving '{name}' at {at} (posttrain eval --model 'openai:{at}#{name}')", file=sys.stderr, flush=True)
         await uvicorn.Server(uvicorn.Config(served.app, log_level="warning", timeout_graceful_shutdown=5)).serve(sockets=[listener])
     return DONE
 

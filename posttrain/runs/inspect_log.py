@@ -76,10 +76,11 @@ class InspectLog:
         }  # fmt: skip
 
     def samples(self) -> Iterator[dict[str, Any]]:
-        """Every attempt, problem by problem."""
-        for record in self.evaluation.records:
-            for epoch, attempt in enumerate(record.attempts, 1):
-                yield self._sample(record.problem, epoch, attempt)
+        """Every attempt, epoch by epoch, as Inspect orders them."""
+        for epoch in range(max(len(record.attempts) for record in self.evaluation.records)):
+            for record in self.evaluation.records:
+                if epoch < len(record.attempts):
+                    yield self._sample(record.problem, epoch + 1, record.attempts[epoch])
 
     def reductions(self) -> list[dict[str, Any]]:
         """The mean score of each problem over its epochs; one without a scored attempt has none."""
@@ -95,7 +96,8 @@ class InspectLog:
             "eval_id": self._id("eval"), "run_id": self._id("run"), "task_id": self._id("task"), "created": when, "task": e.task, "model": self.model,
             "dataset": {"name": e.task, "samples": len(e.records), "sample_ids": [record.problem.id for record in e.records]},
             "config": {"epochs": e.samples, "epochs_reducer": ["mean"]}, "model_generate_config": {**named, "seed": e.seed},
-            "scorers": [{"name": e.task}], "packages": {"posttrain": posttrain.__version__}, "metadata": plain({"settings": self.settings, "notes": e.notes}),
+            "scorers": [{"name": e.task}], "packages": {"posttrain": posttrain.__version__},
+            "metadata": plain({"settings": self.settings, "notes": e.notes}),
         }  # fmt: skip
 
     def _results(self) -> dict[str, Any]:
@@ -108,7 +110,8 @@ class InspectLog:
         metrics = {name: {"name": name, "value": value} for name, value in values.items() if math.isfinite(value)}
         scored = sum(record.n_scored > 0 for record in e.records)
         score = {
-            "name": e.task, "scorer": e.task, "reducer": "mean", "scored_samples": scored, "unscored_samples": len(e.records) - scored, "metrics": metrics,
+            "name": e.task, "scorer": e.task, "reducer": "mean", "metrics": metrics,
+            "scored_samples": scored, "unscored_samples": len(e.records) - scored,
         }  # fmt: skip
         return {"total_samples": n, "completed_samples": n - sum(a.failed for r in e.records for a in r.attempts), "scores": [score]}
 
@@ -131,7 +134,9 @@ class InspectLog:
         rollout, usage = attempt.rollout, _usage(attempt)
         last = next((m for m in reversed(rollout.messages) if m.role == "assistant"), None)
         reason = {"terminated": "stop", "truncated": "max_tokens", "error": "unknown"}[rollout.outcome]
-        exact = plain([{"prompt_token_ids": c.prompt_token_ids, "token_ids": c.token_ids, "logprobs": c.sampling_logprobs} for c in rollout.completions])
+        exact = [
+            plain({"prompt_token_ids": c.prompt_token_ids, "token_ids": c.token_ids, "logprobs": c.sampling_logprobs}) for c in rollout.completions
+        ]
         return {
             "model": self.model, "choices": [{"message": _message(last), "stop_reason": reason}] if last else [], "completion": rollout.text,
             **({"usage": usage} if usage else {}), **({"metadata": {"completions": exact}} if exact else {}),

@@ -12,15 +12,16 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from posttrain.data.conversations import as_messages
 from posttrain.data.loaded import Unusable
@@ -131,9 +132,9 @@ class Served:
         `whole`: in a chat, whether tools may be called, so that words wait for the end; None is no chat.
         """
         self._check(prompt)
-        return StreamingResponse(self._events(head, prompt, writer, delta, whole), media_type="text/event-stream")
+        return Stream(self._events(head, prompt, writer, delta, whole))
 
-    async def _events(self, head: dict[str, Any], prompt: tuple[int, ...], writer: Writer, delta: Callable, whole: bool | None) -> AsyncIterator[str]:
+    async def _events(self, head: dict[str, Any], prompt: tuple[int, ...], writer: Writer, delta: Callable, whole: bool | None) -> AsyncGenerator[str, None]:
         wishes, drawn = writer.asked, asyncio.Queue()
         speeches = [Speech(self.policy.renderer.decode, wishes.stop_texts, writer.unspoken) for _ in range(wishes.n)]
         work = asyncio.create_task(self._sample(prompt, wishes, lambda *token: drawn.put_nowait(token)))
@@ -205,6 +206,33 @@ class Served:
         return {"id": f"{kind}-{self.created}-{self._ids()}", "object": name, "created": int(time.time()), "model": self.name}
 
 
+class Stream(Response):
+    """Server-sent events, given up with the first one after the client has hung up.
+
+    Starlette's own cancels whoever writes; a writer that finds a new token every time it waits is never caught waiting.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncGenerator[str, None]) -> None:
+        super().__init__()
+        del self.headers["content-length"]
+        self.events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gone = asyncio.ensure_future(_gone(receive))
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            async for event in self.events:
+                if gone.done():
+                    return
+                await send({"type": "http.response.body", "body": event.encode(), "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            gone.cancel()
+            await self.events.aclose()
+
+
 def _text_delta(writer: Writer, text: str, token: int | None = None, logprob: float = 0.0) -> dict[str, Any]:
     entry = writer.entry(token, logprob) if token is not None else {}
     logprobs = {"tokens": [entry["token"]], "token_logprobs": [logprob], "top_logprobs": None, "text_offset": []} if entry else None
@@ -238,7 +266,7 @@ def _tools(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
 
 async def _unless_gone(request: Request, work: Awaitable[list[Completion]]) -> list[Completion] | None:
     """The result, or None where the client hangs up first: the work is then given up."""
-    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request.receive))
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         return await task if task.done() else None
@@ -247,8 +275,8 @@ async def _unless_gone(request: Request, work: Awaitable[list[Completion]]) -> l
         gone.cancel()
 
 
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
         pass
 
 

@@ -28,7 +28,7 @@ def policy() -> Policy:
     return load_policy("tiny", "float32")
 
 
-def said(content: str = "yo", reason: str = "stop", **message: Any) -> dict[str, Any]:
+def said(content: str | None = "yo", reason: str = "stop", **message: Any) -> dict[str, Any]:
     return {
         "choices": [{"index": 0, "finish_reason": reason, "message": {"role": "assistant", "content": content, **message}}],
         "usage": {"prompt_tokens": 11, "completion_tokens": 3, "completion_tokens_details": None},
@@ -105,7 +105,7 @@ def test_an_answer_that_is_none_is_an_error_of_the_machinery(reply: dict[str, An
 
 def test_tools_go_out_and_calls_come_back_with_what_they_are_called() -> None:
     calls = [{"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}]
-    script = Script(lambda *_: (200, said("", "tool_calls", content=None, tool_calls=calls)))
+    script = Script(lambda *_: (200, said(None, "tool_calls", tool_calls=calls)))
     messages = (Message("user", "?"), Message("assistant", "", (ToolCall("weather", {"city": "é"}, "c0"),)), Message("tool", "sun", (), "c0"))
     (reply,) = run(replies(script.endpoint(), messages, 1, SAMPLING, (WEATHER,)))
     assert reply.message == Message("assistant", "", (ToolCall("weather", {"city": "Oslo"}, "c1"),)) and reply.ended == "stop"
