@@ -26,10 +26,11 @@ from starlette.types import Receive, Scope, Send
 from posttrain.data.conversations import as_messages
 from posttrain.data.loaded import Unusable
 from posttrain.engine.local import LocalEngine
+from posttrain.engine.stops import reached
 from posttrain.policy.hf import Policy
 from posttrain.serve.asked import Asked, Refused, asked, flag, number, prompts, refusal
 from posttrain.serve.replies import Writer, calls_json, event, usage
-from posttrain.serve.speech import Speech, reached
+from posttrain.serve.speech import Speech
 from posttrain.types import Completion, UserError
 
 CLIENT_GONE = 499

@@ -9,10 +9,10 @@ from typing import Any
 
 from posttrain.agents.chat import call_json
 from posttrain.batching import TokenSequence
+from posttrain.engine.stops import cut, reached
 from posttrain.policy.hf import Policy
 from posttrain.policy.likeliest import likeliest
 from posttrain.serve.asked import Asked
-from posttrain.serve.speech import cut, reached
 from posttrain.types import Completion, Message
 
 Top = Sequence[Mapping[int, float]]

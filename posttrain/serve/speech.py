@@ -1,26 +1,13 @@
-"""A completion as text while it is being written, and where a text that ends it begins."""
+"""A completion as text while it is being written."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-Decode = Callable[[Sequence[int]], str]
+from posttrain.engine.stops import Decode, cut
+
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-
-
-def cut(text: str, stops: Sequence[str]) -> str:
-    """The text before the first of the stops."""
-    places = [place for place in (text.find(stop) for stop in stops) if place >= 0]
-    return text[: min(places)] if places else text
-
-
-def reached(token_ids: Sequence[int], stops: Sequence[str], decode: Decode) -> bool:
-    """Whether one of the stops ends within the last token. Looks at as many tokens as a stop can have, a byte each."""
-    if not stops:
-        return False
-    tail = decode(token_ids[-(4 * max(map(len, stops)) + 4) :])
-    return any(stop in tail for stop in stops)
 
 
 @dataclass

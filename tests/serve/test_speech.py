@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from posttrain.engine.stops import cut, reached
 from posttrain.policy.models import tiny_tokenizer
 from posttrain.renderer import Renderer
-from posttrain.serve.speech import Speech, cut, reached
+from posttrain.serve.speech import Speech
 
 RENDERER = Renderer(tiny_tokenizer())
 TEXTS = ("plain", "naïve 日本 👩‍👩‍👧 done", "", "a\n\nb  c ")
