@@ -43,8 +43,8 @@ async def main(args: Args) -> int:
         raise UserError(f"serving needs '{error.name}': pip install 'posttrain[serve]'") from None
     from posttrain.policy.hf import load_policy
 
-    if args.max_rows < 1:
-        raise UserError("--max-rows must be at least 1")
+    if args.max_rows < 1 or not 0 <= args.port <= 65535:
+        raise UserError("--max-rows must be at least 1, and --port between 0 and 65535")
     listener = _listener(args.host, args.port)
     with listener:
         name = args.name or args.model.rstrip("/").rsplit("/", 1)[-1]
@@ -65,6 +65,6 @@ def _listener(host: str, port: int) -> socket.socket:
         listener = socket.socket(family)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise UserError(f"port {port} of {host} cannot be had ({error}): give another --port or --host") from None
     return listener

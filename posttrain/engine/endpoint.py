@@ -148,20 +148,20 @@ class Endpoint:
                     raise UserError(f"{self.address.url} cannot be reached: start the server, or mend the address ({FORM})") from None
             else:
                 if response.status_code not in (408, 409, 425, 429) and response.status_code < 500:
-                    return self._read(response)
+                    return self._read(response, reached)
                 failure = f"{self.address.url} answered {response.status_code}: {_message(response)}"
                 wait_s = max(wait_s, _retry_after(response))
             if tried + 1 < self.tries:
                 await asyncio.sleep(min(wait_s, LONGEST_WAIT_S))
         raise Unavailable(f"{failure}, {self.tries} times")
 
-    def _read(self, response: httpx2.Response) -> dict[str, Any]:
+    def _read(self, response: httpx2.Response, reached: bool) -> dict[str, Any]:
         """The object in a good answer; the sentence for one that repeating would not mend."""
         status, url = response.status_code, self.address.url
         if status in (401, 403):
             raise UserError(f"{url} refuses the key ({status}): set {API_KEY} to one that may use this model")
         found = _object(response)
-        if found is None or (status == 404 and "error" not in found):
+        if found is None or (status == 404 and not (reached and "error" in found)):
             path = response.request.url.path
             raise UserError(f"{url} does not speak OpenAI's protocol (it answers {path} with {status}): does its path end in /v1?")
         if status >= 400:
