@@ -27,6 +27,8 @@ COMMANDS = {
     "compare": "say what training changed between two models",
     "show-mask": "print conversations with the tokens that SFT would learn marked",
     "prefer": "make preferences of a model's own samples by any reward",
+    "serve": "serve a model over HTTP as OpenAI's API does",
+    "export": "write an evaluation's attempts in others' formats: Inspect's logs, parquet, plain jsonl",
     "doctor": "say whether the sandbox for untrusted code holds here",
     "rlhf": "SFT, a reward model, PPO, DPO and RAFT on one set of preferences, and what each paid for its reward",
 }
@@ -106,7 +108,8 @@ posttrain turns a base language model into an assistant, a reasoner and an agent
 
 Each of them explains itself with --help. A training goes on where it stopped when its command is given again.
 Exit codes: 0 done, 1 failed, 2 bad input, 3 done in part, 130 interrupted.
-A model is smollm2 (embedded), tiny (random, for trying things out), a folder, a run's folder, a .gguf file or a hub id.
+A model is smollm2 (embedded), tiny (random, for trying things out), a folder, a run's folder, a .gguf file, a hub id or a
+server's address: openai:http://HOST:PORT/v1#NAME.
 """
 
 

@@ -104,6 +104,14 @@ Outcome = Literal["terminated", "truncated", "error"]
 
 
 @dataclass(frozen=True)
+class Usage:
+    """How many tokens a server says it has read and written, where it does not say which."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True)
 class Rollout:
     """One finished attempt at a problem."""
 
@@ -115,6 +123,8 @@ class Rollout:
     outcome: Outcome = "terminated"
     sample: int = 0
     error: str = ""
+    usage: Usage | None = None
+    """What a server counted, for an attempt without completions because its tokens are not known."""
 
     @property
     def text(self) -> str:
@@ -124,7 +134,8 @@ class Rollout:
     @property
     def n_tokens(self) -> int:
         """How many tokens were sampled."""
-        return sum(len(c.token_ids) for c in self.completions)
+        counted = self.usage.completion_tokens if self.usage and not self.completions else 0
+        return sum(len(c.token_ids) for c in self.completions) + counted
 
 
 def answered(problem: Problem, text: str) -> Rollout:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from posttrain.commands.base import completeness, make_folder, positional, progress, show
-from posttrain.commands.measuring import MeasureArgs, chosen_problems, subject
+from posttrain.commands.measuring import MeasureArgs, chosen_problems, model_path, subject
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,6 @@ def _read(args: Args):
 async def _measured(args: Args):
     """The comparisons of all tasks; the untouched task and the held-out text go with the first."""
     from posttrain.evals.compare import Subject, compare
-    from posttrain.policy.models import resolve
     from posttrain.runs.history import training_history
     from posttrain.tasks import load
 
@@ -82,8 +81,9 @@ async def _measured(args: Args):
     subjects = []
     for name in (args.base, args.trained):
         policy, agent, keeper = subject(name, args)
-        subjects.append(Subject(name, str(resolve(name)), agent, policy, policy.renderer.encode, policy.renderer.decode, keeper))
-    history = training_history(Path(args.trained), policy.renderer)  # a damaged log is found before the work, not after
+        renderer = policy and policy.renderer
+        subjects.append(Subject(name, model_path(name), agent, policy, renderer and renderer.encode, renderer and renderer.decode, keeper))
+    history = renderer and training_history(Path(args.trained), renderer)  # a damaged log is found before the work, not after
     found = []
     for i, (task, problems) in enumerate(chosen):
         also = untouched if i == 0 else None

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 from posttrain.commands.base import completeness, make_folder, progress, show
-from posttrain.commands.measuring import MeasureArgs, chosen_problems, settings, subject
+from posttrain.commands.measuring import MeasureArgs, chosen_problems, model_path, number_format, settings, subject
 
 
 @dataclass(frozen=True)
@@ -17,14 +17,13 @@ class Args(MeasureArgs):
     """
 
     model: str = "smollm2"
-    """smollm2, tiny, a folder, a run's folder, a .gguf file or a hub id."""
+    """smollm2, tiny, a folder, a run's folder, a .gguf file, a hub id, or a server: openai:http://HOST:PORT/v1#NAME."""
 
 
 async def main(args: Args) -> int:
     """Measure, write, print."""
     from posttrain.evals.measure import measure
     from posttrain.evals.table import evaluation_table, evaluations_table
-    from posttrain.policy.models import resolve
     from posttrain.runs.folder import write_atomically
     from posttrain.runs.records import EVALUATION
 
@@ -39,7 +38,7 @@ async def main(args: Args) -> int:
             ))  # fmt: skip
     documents = [evaluation.to_json() for evaluation in evaluations]
     found = {
-        "model_path": str(resolve(args.model)), "split": args.split, "settings": settings(args.model, agent.sampling, str(policy.base.dtype)),
+        "model_path": model_path(args.model), "split": args.split, "settings": settings(args.model, agent.sampling, number_format(policy)),
         **(documents[0] if len(documents) == 1 else {"evaluations": documents}),
     }  # fmt: skip
     if args.out is not None:

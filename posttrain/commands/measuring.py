@@ -59,24 +59,71 @@ async def chosen_problems(args: MeasureArgs):
 
 
 def subject(model: str, args: MeasureArgs):
-    """A policy, the agent that samples from it, and what keeps its records, if there is a folder for them."""
-    from posttrain.agents.loop import ModelAgent
-    from posttrain.engine.local import LocalEngine
-    from posttrain.policy.hf import load_policy
+    """A policy (none, where a server samples), the agent that is measured, and what keeps its records, if there is a folder for them."""
+    from posttrain.agents.chat import Reported
     from posttrain.runs.records import NAME, RecordLog
     from posttrain.types import Sampling
 
-    policy = load_policy(model, args.dtype)
-    agent = ModelAgent(LocalEngine(policy), policy.renderer, Sampling(args.temperature, args.max_tokens))
-    keeper = RecordLog(args.out / NAME, settings(model, agent.sampling, str(policy.base.dtype)), args.resume) if args.out else None
+    policy, agent = sampler(model, args.dtype, Sampling(args.temperature, args.max_tokens))
+    agent = Reported(agent, agent.sampling) if policy is None else agent
+    keeper = RecordLog(args.out / NAME, settings(model, agent.sampling, number_format(policy)), args.resume) if args.out else None
     return policy, agent, keeper
 
 
+def sampler(model: str, dtype: Dtype, sampling):
+    """What `--model` names: a policy and the agent that samples from it, or no policy and an agent that asks a server."""
+    from posttrain.agents.loop import ModelAgent
+    from posttrain.engine.endpoint import is_remote
+    from posttrain.engine.local import LocalEngine
+    from posttrain.policy.hf import load_policy
+
+    if is_remote(model):
+        return None, _remote_agent(model, sampling)
+    policy = load_policy(model, dtype)
+    return policy, ModelAgent(LocalEngine(policy), policy.renderer, sampling)
+
+
+def _remote_agent(model: str, sampling):
+    """Sends messages; or, where the address names a tokenizer, the very tokens that its template makes of them."""
+    from posttrain.agents.chat import ChatAgent
+    from posttrain.agents.loop import ModelAgent
+    from posttrain.engine.endpoint import Endpoint, parse_address
+    from posttrain.engine.remote import RemoteEngine
+    from posttrain.policy.loading import load_renderer
+
+    address = parse_address(model)
+    if not address.tokenizer:
+        return ChatAgent(Endpoint(address), sampling)
+    renderer = load_renderer(address.tokenizer)
+    return ModelAgent(RemoteEngine(Endpoint(address)), renderer, sampling)
+
+
+def number_format(policy) -> str:
+    """What the model computes in; a server's is its own affair."""
+    return "remote" if policy is None else str(policy.base.dtype)
+
+
+def model_path(model: str) -> str:
+    """Where the model lies: its folder, or its server's address."""
+    from posttrain.engine.endpoint import is_remote
+    from posttrain.policy.models import resolve
+
+    return model if is_remote(model) else str(resolve(model))
+
+
 def settings(model: str, sampling, dtype: str) -> dict:
-    """All that attempts depend on, beside the problem, samples and seed."""
+    """All that attempts depend on, beside the problem, samples and seed.
+
+    A server's model is known by its address and name alone: what they stand for may change unseen (--no-resume measures anew).
+    """
     from dataclasses import asdict
 
+    from posttrain.engine.endpoint import is_remote, parse_address
     from posttrain.policy.models import resolve, revision
 
     drawn = {name: value for name, value in asdict(sampling).items() if name != "seed"}
-    return {"model": revision(resolve(model)), "dtype": dtype, **drawn}
+    if not is_remote(model):
+        return {"model": revision(resolve(model)), "dtype": dtype, **drawn}
+    address = parse_address(model)
+    tokens = {"tokenizer": revision(resolve(address.tokenizer))} if address.tokenizer else {}
+    return {"model": f"{address.url}#{address.model}", "dtype": dtype, **tokens, **drawn}

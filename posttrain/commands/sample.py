@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import sys
+from dataclasses import asdict, dataclass
 from typing import Annotated
 
-from posttrain.commands.base import DONE, Dtype, positional
+from posttrain.commands.base import DONE, FAILED, Dtype, positional
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Args:
     prompt: Annotated[str, positional()]
     """What the user says."""
     model: str = "smollm2"
-    """smollm2, tiny, a folder, a run's folder, a .gguf file or a hub id."""
+    """smollm2, tiny, a folder, a run's folder, a .gguf file, a hub id, or a server: openai:http://HOST:PORT/v1#NAME."""
     n: int = 1
     """How many completions."""
     max_tokens: int = 128
@@ -41,30 +42,57 @@ class Args:
 
 async def main(args: Args) -> int:
     """Sample, and print."""
-    from posttrain.engine.local import LocalEngine
-    from posttrain.policy.hf import load_policy
-    from posttrain.policy.models import resolve
+    from posttrain.commands.measuring import model_path
+    from posttrain.engine.endpoint import Unavailable
     from posttrain.types import Message, Sampling
 
-    policy = load_policy(args.model, args.dtype)
-    renderer = policy.renderer
     system = (Message("system", args.system),) if args.system else ()
-    prompt = renderer.prompt((*system, Message("user", args.prompt)))
     sampling = Sampling(args.temperature, args.max_tokens, args.top_k, args.top_p, args.min_p, args.seed)
-    completions = await LocalEngine(policy).sample(prompt, args.n, sampling, renderer.stop_token_ids)
-    texts = [renderer.parse(c.token_ids).content for c in completions]
+    try:
+        said, pieces = await _said(args, (*system, Message("user", args.prompt)), sampling)
+    except Unavailable as error:
+        print(f"posttrain: {error}", file=sys.stderr)
+        return FAILED
     if args.json:
-        rows = [
-            {"text": text, "prompt_token_ids": c.prompt_token_ids, "token_ids": c.token_ids, "logprobs": c.sampling_logprobs, "stop_reason": c.stop_reason}
-            for text, c in zip(texts, completions, strict=True)
-        ]  # fmt: skip
-        print(json.dumps({"model_path": str(resolve(args.model)), "completions": rows}))
+        print(json.dumps({"model_path": model_path(args.model), "completions": [_row(reply) for reply in said]}))
         return DONE
-    for number, (text, c) in enumerate(zip(texts, completions, strict=True), 1):
-        total = sum(c.sampling_logprobs)
-        end = "ended its turn" if c.stop_reason == "stop" else "cut off by the limit"
-        print(f"── {number} · {len(c.token_ids)} tokens · {end} · log-prob {total:.2f} nats ({total / len(c.token_ids):.2f} a token)")
-        print(text)
-        pieces = (f"{piece!r} {logprob:.2f}" for piece, logprob in zip(renderer.pieces(c.token_ids), c.sampling_logprobs, strict=True))
-        print("   " + "  ".join(pieces) + "\n")
+    for number, reply in enumerate(said, 1):
+        _show(number, reply, pieces)
     return DONE
+
+
+async def _said(args: Args, messages, sampling):
+    """What the model said, each time, and what shows its tokens one by one (nothing, where there is no tokenizer)."""
+    from posttrain.agents.chat import Reply, replies
+    from posttrain.commands.measuring import sampler
+    from posttrain.engine.endpoint import Endpoint, is_remote, parse_address
+
+    if is_remote(args.model) and not parse_address(args.model).tokenizer:
+        return await replies(Endpoint(parse_address(args.model)), messages, args.n, sampling), None
+    _, agent = sampler(args.model, args.dtype, sampling)
+    renderer = agent.renderer
+    completions = await agent.engine.sample(renderer.prompt(messages), args.n, sampling, renderer.stop_token_ids)
+    return [Reply(renderer.parse(c.token_ids), c.stop_reason, c) for c in completions], renderer.pieces
+
+
+def _row(reply) -> dict:
+    """A completion as JSON. Of a server that does not tell its tokens there are their numbers."""
+    c = reply.completion
+    if c is None:
+        return {"text": reply.message.content, "usage": reply.usage and asdict(reply.usage), "stop_reason": reply.ended}
+    exact = {"prompt_token_ids": c.prompt_token_ids, "token_ids": c.token_ids, "logprobs": c.sampling_logprobs}
+    return {"text": reply.message.content, **exact, "stop_reason": reply.ended}
+
+
+def _show(number: int, reply, pieces) -> None:
+    """A completion for a person."""
+    c, end = reply.completion, "ended its turn" if reply.ended == "stop" else "cut off by the limit"
+    if c is None:
+        counted = f"{reply.usage.completion_tokens} tokens, as the server counts" if reply.usage else "tokens unknown"
+        print(f"── {number} · {counted} · {end}\n{reply.message.content}\n")
+        return
+    total = sum(c.sampling_logprobs)
+    print(f"── {number} · {len(c.token_ids)} tokens · {end} · log-prob {total:.2f} nats ({total / len(c.token_ids):.2f} a token)")
+    print(reply.message.content)
+    texts = pieces(c.token_ids) if pieces else map(str, c.token_ids)
+    print("   " + "  ".join(f"{text!r} {logprob:.2f}" for text, logprob in zip(texts, c.sampling_logprobs, strict=True)) + "\n")

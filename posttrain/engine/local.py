@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -26,6 +26,9 @@ from posttrain.policy.hf import Policy
 from posttrain.policy.laid_out import LaidOut
 from posttrain.seeds import fold, uniforms
 from posttrain.types import Completion, Sampling, UserError
+
+Watch = Callable[[int, Sequence[int], Sequence[float]], bool]
+"""Told after each token of a completion: its sample index, its tokens and log-probs so far; true ends it there."""
 
 MAX_COHORTS = 4
 """More than this many are merged: each costs one round of attention a step."""
@@ -44,6 +47,7 @@ class Request:
     limit: int
     """Tokens a completion may have: the sampling's limit or the room in the context."""
     done: asyncio.Future
+    watch: Watch | None = None
     completions: dict[int, Completion] = field(default_factory=dict)
 
 
@@ -61,7 +65,8 @@ class Writing:
         """Append a token; whether the completion has ended with it."""
         self.tokens.append(token)
         self.logprobs.append(logprob)
-        return token in self.request.stops or len(self.tokens) >= self.request.limit
+        watched = self.request.watch is not None and self.request.watch(self.sample, self.tokens, self.logprobs)
+        return watched or token in self.request.stops or len(self.tokens) >= self.request.limit
 
 
 @dataclass
@@ -92,8 +97,10 @@ class LocalEngine:
     """Whoever has not been answered, wherever in the works a request may be."""
     _pump: asyncio.Task | None = None
 
-    async def sample(self, prompt_token_ids: Sequence[int], n: int, sampling: Sampling, stop_token_ids: Sequence[int] = ()) -> list[Completion]:
-        """`n` completions of one prompt, in the order of their sample index.
+    async def sample(
+        self, prompt_token_ids: Sequence[int], n: int, sampling: Sampling, stop_token_ids: Sequence[int] = (), watch: Watch | None = None
+    ) -> list[Completion]:
+        """`n` completions of one prompt, in the order of their sample index. What `watch` ends has the stop reason `length`.
 
         Raises UserError where the prompt leaves no room in the model's context for a single token.
         """
@@ -106,7 +113,8 @@ class LocalEngine:
             )
         if n < 1 or sampling.max_tokens < 1 or sampling.temperature < 0:
             raise UserError("sampling needs n and max_tokens of at least 1, and a temperature of at least 0")
-        request = Request(prompt, n, sampling, frozenset(stop_token_ids), min(sampling.max_tokens, room), asyncio.get_running_loop().create_future())
+        done = asyncio.get_running_loop().create_future()
+        request = Request(prompt, n, sampling, frozenset(stop_token_ids), min(sampling.max_tokens, room), done, watch)
         self._waiting.append(request)
         self._open.add(request)
         if self._pump is None or self._pump.done():

@@ -117,8 +117,8 @@ def truncated_frac(records: Sequence[Record]) -> Quantity:
 
 
 def length_tokens(records: Sequence[Record]) -> Quantity:
-    """Sampled tokens in an attempt, all its turns together; nan for attempts without tokens of their own."""
-    values_P = _mean_of(records, lambda a: a.rollout.n_tokens if a.rollout.completions else math.nan)
+    """Sampled tokens in an attempt, all its turns together; nan for attempts of which neither tokens nor their number are known."""
+    values_P = _mean_of(records, lambda a: a.rollout.n_tokens if a.rollout.completions or a.rollout.usage else math.nan)
     return mean("length_tokens", "length", None, values_P, "tokens", clusters_of(records))
 
 

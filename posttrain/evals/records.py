@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, Protocol
 
-from posttrain.types import Completion, Message, Problem, Rollout, Sampling, Score, ToolCall
+from posttrain.types import Completion, Message, Problem, Rollout, Sampling, Score, ToolCall, Usage
 
 
 @dataclass(frozen=True)
@@ -142,13 +142,15 @@ def _attempt_row(attempt: Attempt) -> dict[str, Any]:
         "messages": [asdict(message) for message in rollout.messages], "outcome": rollout.outcome, "error": rollout.error,
         "sample": rollout.sample, "score": score.value, "parts": score.parts, "explanation": score.explanation,
         "completions": [asdict(completion) for completion in rollout.completions],
+        **({"usage": asdict(rollout.usage)} if rollout.usage else {}),
     }  # fmt: skip
 
 
 def _attempt_from(row: Mapping[str, Any], problem: Problem) -> Attempt:
     completions = tuple(map(_completion, row["completions"]))
     messages = tuple(map(_message, row["messages"]))
-    rollout = Rollout(problem, messages, completions, row["outcome"], row["sample"], row["error"])
+    usage = Usage(**row["usage"]) if row.get("usage") else None
+    rollout = Rollout(problem, messages, completions, row["outcome"], row["sample"], row["error"], usage)
     parts = {name: _number(value) for name, value in row["parts"].items()}
     return Attempt(rollout, Score(_number(row["score"]), parts, row["explanation"]))
 
