@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from posttrain.commands.base import DONE, Dtype, completeness, make_folder, progress, show
 from posttrain.types import UserError
@@ -40,6 +41,8 @@ class Args:
     """Of bm25."""
     embeddings: str = ""
     """The embedding model: a folder or a name on the hub; empty for all-MiniLM-L6-v2 from its package."""
+    embeddings_dtype: Literal["float32", "bfloat16"] = "float32"
+    """What the embedding model computes in; bfloat16 is faster, and its vectors a little different."""
     cross_encoder: str = ""
     """The model of `cross`: a folder or a name on the hub."""
     queries: int = 0
@@ -157,7 +160,8 @@ class _Made(Mapping[str, Any]):
     def _dense(self):
         from posttrain.retrieval.dense import Dense, SentenceEncoder
 
-        encoder = SentenceEncoder(self._args.embeddings)
+        encoder = SentenceEncoder(self._args.embeddings, dtype=self._args.embeddings_dtype)
+        print(f"rag eval: embedding {len(self._passages)} documents", file=sys.stderr, flush=True)
         self.n_cut = encoder.count_cut([passage.text for passage in self._passages])
         return Dense(self._passages, encoder)
 

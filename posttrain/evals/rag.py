@@ -102,9 +102,12 @@ def anatomy(evaluation: Evaluation, k: int = 10) -> Anatomy:
     """Retrieval, reading and spending of one agent on one task, whose problems name their documents under `gold` in `data`.
 
     Retrieval metrics are of the first lookup (the hybrid's own), over questions that have an answer, for documents by the rank of their best
-    passage. A rate given a hit or a miss is a ratio of sums over attempts, with its error over problems.
+    passage; they are left out where the package that measures them is not installed. Every rate has its error over problems. Raises
+    `UserError` for a task that does not name the documents.
     """
     records = evaluation.records
+    if any("gold" not in record.problem.data for record in records):
+        raise UserError(f"{evaluation.task} does not say which documents its answers take: put their names under 'gold' in each problem's data")
     answerable, absent = [r for r in records if gold(r)], [r for r in records if not gold(r)]
     found = [
         quantities.accuracy(records),
