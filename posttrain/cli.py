@@ -30,6 +30,9 @@ COMMANDS = {
     "serve": "serve a model over HTTP as OpenAI's API does",
     "export": "write an evaluation's attempts in others' formats: Inspect's logs, parquet, plain jsonl",
     "doctor": "say whether the sandbox for untrusted code holds here",
+    "rag index": "make a folder of documents searchable, and keep it so",
+    "rag ask": "answer a question from an index, with citations that are checked",
+    "rag eval": "measure retrievers on judged queries, or RAG, long context and the hybrid on invented facts",
     "rlhf": "SFT, a reward model, PPO, DPO and RAFT on one set of preferences, and what each paid for its reward",
 }
 """Each is a file in `commands/`."""
@@ -92,6 +95,9 @@ def _dispatch(argv: list[str]) -> int:
         return _train(rest)
     if rest and f"{name} {rest[0]}" in COMMANDS:  # such as `rag index`
         name, rest = f"{name} {rest[0]}", rest[1:]
+    if name == "rag" and rest[:1] in ([], ["-h"], ["--help"]):
+        print(_listed({f"posttrain {command}": text for command, text in COMMANDS.items() if command.startswith("rag ")}))
+        return DONE
     if name not in COMMANDS:
         return _say(f"there is no command '{name}': choose one of train, {', '.join(COMMANDS)} (posttrain --help)", USAGE)
     command = _module("commands", name)

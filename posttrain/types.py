@@ -99,6 +99,33 @@ class Completion:
     """How many optimizer steps the weights that wrote it had seen."""
 
 
+@dataclass(frozen=True)
+class Source:
+    """A passage that a model was shown, as it was shown: `text == document_text[start:end]`, in characters."""
+
+    id: str
+    document: str
+    """The name of the document that it stands in."""
+    start: int
+    end: int
+    text: str
+    score: float
+    """How well it fitted the query, on the retriever's own scale."""
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """What was looked up for an attempt: what of it the model was shown, and what found no room."""
+
+    query: str
+    corpus_sha256: str
+    """The hash of what was searched, as its index says it; empty where there is none."""
+    shown: tuple[Source, ...]
+    """In the order in which the model read them."""
+    left_out: tuple[str, ...] = ()
+    """The ids of the passages that were found and did not fit into the context, best first."""
+
+
 Outcome = Literal["terminated", "truncated", "error"]
 """`terminated`: the attempt came to its own end; `truncated`: a budget ran out; `error`: the machinery failed, not the model."""
 
@@ -125,6 +152,8 @@ class Rollout:
     error: str = ""
     usage: Usage | None = None
     """What a server counted, for an attempt without completions because its tokens are not known."""
+    retrievals: tuple[Retrieval, ...] = ()
+    """What was looked up for it, in order; empty for an attempt without sources."""
 
     @property
     def text(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, Protocol
 
-from posttrain.types import Completion, Message, Problem, Rollout, Sampling, Score, ToolCall, Usage
+from posttrain.types import Completion, Message, Problem, Retrieval, Rollout, Sampling, Score, Source, ToolCall, Usage
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,7 @@ def _attempt_row(attempt: Attempt) -> dict[str, Any]:
         "sample": rollout.sample, "score": score.value, "parts": score.parts, "explanation": score.explanation,
         "completions": [asdict(completion) for completion in rollout.completions],
         **({"usage": asdict(rollout.usage)} if rollout.usage else {}),
+        **({"retrievals": [asdict(retrieval) for retrieval in rollout.retrievals]} if rollout.retrievals else {}),
     }  # fmt: skip
 
 
@@ -150,7 +151,8 @@ def _attempt_from(row: Mapping[str, Any], problem: Problem) -> Attempt:
     completions = tuple(map(_completion, row["completions"]))
     messages = tuple(map(_message, row["messages"]))
     usage = Usage(**row["usage"]) if row.get("usage") else None
-    rollout = Rollout(problem, messages, completions, row["outcome"], row["sample"], row["error"], usage)
+    retrievals = tuple(map(_retrieval, row.get("retrievals", ())))
+    rollout = Rollout(problem, messages, completions, row["outcome"], row["sample"], row["error"], usage, retrievals)
     parts = {name: _number(value) for name, value in row["parts"].items()}
     return Attempt(rollout, Score(_number(row["score"]), parts, row["explanation"]))
 
@@ -163,6 +165,11 @@ def _completion(row: Mapping[str, Any]) -> Completion:
     logprobs = tuple(map(_number, row["sampling_logprobs"]))
     tokens = {name: tuple(row[name]) for name in ("prompt_token_ids", "token_ids")}
     return Completion(**{**row, **tokens, "sampling_logprobs": logprobs, "sampling": Sampling(**row["sampling"])})
+
+
+def _retrieval(row: Mapping[str, Any]) -> Retrieval:
+    shown = tuple(Source(**{**source, "score": _number(source["score"])}) for source in row["shown"])
+    return Retrieval(row["query"], row["corpus_sha256"], shown, tuple(row["left_out"]))
 
 
 def _number(value: float | None) -> float:

@@ -30,7 +30,7 @@ def likeliest(policy: Policy, sequences: Sequence[TokenSequence], k: int, max_to
     for batch in pack(sequences, max_tokens):
         states = policy.states(replace(batch, position_ids=batch.position_ids.clamp(max=policy.max_context - 1)))
         for rows in torch.arange(len(states)).split(ROWS):
-            found, index = policy.head.all_logprobs(states[rows], batch.temperatures[rows]), batch.index[rows]
+            found, index = policy.head.distribution(states[rows], batch.temperatures[rows])[0], batch.index[rows]
             logprobs[index] = found.gather(1, batch.targets[rows, None])[:, 0]
             top[index], ids[index] = found.topk(k)
     return logprobs, top, ids

@@ -4,7 +4,7 @@
 - `chunk`       texts to passages that know where they stand
 - `tfidf`  `bm25`  `dense`   three ways to rank passages in memory
 - `fuse`  `rerank`           retrievers made of retrievers
-- `store`       passages and vectors on disk, in versions
-- `index`       a folder of documents, kept in a store as they change
+- `store`  `lines`            passages on disk, in versions: with vectors and full text by LanceDB, or as plain lines
+- `ledger`  `index`           a folder of documents, kept in a store as they change
 - `metrics`     recall, nDCG and MRR against known answers
 """

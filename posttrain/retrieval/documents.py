@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from posttrain.retrieval.passages import optional
 from posttrain.types import UserError
@@ -38,19 +39,31 @@ class Document:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
-def read_folder(folder: str | Path) -> list[Document]:
-    """Every document under a folder that can be read, by name; files of other kinds and hidden ones are left out.
+def read_folder(folder: str | Path) -> Iterator[Document]:
+    """Every document under a folder that can be read, file by file and by name, one at a time; other kinds and hidden files are left out.
 
-    Raises `UserError` for what is no folder, for a folder without a document, and for the first file that cannot be read.
+    Raises `UserError`, when it gets there, for what is no folder, for a folder without a document, and for a file that cannot be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"'{folder}' is no folder: give the folder of the documents")
-    documents = [document for file in readable_files(folder) for document in read_file(file, file.relative_to(folder).as_posix())]
-    if not documents:
+    empty = True
+    for file in readable_files(folder):
+        for document in read_file(file, _name(file, folder)):
+            empty = False
+            yield document
+    if empty:
         raise UserError(f"'{folder}' has no documents: put files in it that end in {', '.join(READERS)}")
-    _check_sources(documents)
-    return documents
+
+
+def _name(file: Path, folder: Path) -> str:
+    """A file's path within the folder, as texts everywhere else can hold it."""
+    name = file.relative_to(folder).as_posix()
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"the file {name!r} has a name that is not UTF-8: rename it") from error
+    return name
 
 
 def readable_files(folder: Path) -> list[Path]:
@@ -62,16 +75,8 @@ def _hidden(file: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
-def _check_sources(documents: list[Document]) -> None:
-    seen: set[str] = set()
-    for document in documents:
-        if document.source in seen:
-            raise UserError(f"two documents are called '{document.source}': give every row an id of its own")
-        seen.add(document.source)
-
-
-def read_file(path: str | Path, source: str = "") -> list[Document]:
-    """The documents in a file: one, or one for each row of a jsonl file. `source` is what it is called; its name if empty.
+def read_file(path: str | Path, source: str = "") -> Iterator[Document]:
+    """The documents in a file: one, or one for each row of a jsonl file, read line by line. `source` is its name; the file's if empty.
 
     A jsonl row is an object with `text`, and if it likes `title`, which is put above the text, and `_id` or `id`, the row's number if
     not. Raises `UserError` for a file of another kind, one that cannot be read, is no UTF-8 or is damaged, and a pdf without text.
@@ -81,10 +86,10 @@ def read_file(path: str | Path, source: str = "") -> list[Document]:
     if reader is None:
         raise UserError(f"'{path}' is of no known kind: give a file that ends in {', '.join(READERS)}")
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            yield from reader(path, source or path.name, file)
     except OSError as error:
         raise UserError(f"cannot read '{path}': {error.strerror or error}") from error
-    return list(reader(path, source or path.name, content))
 
 
 def _decoded(place: str | Path, content: bytes) -> str:
@@ -94,13 +99,13 @@ def _decoded(place: str | Path, content: bytes) -> str:
         raise UserError(f"'{place}' is not UTF-8 (byte {error.start}): save it as UTF-8") from error
 
 
-def _plain(path: Path, source: str, content: bytes) -> Iterator[Document]:
-    yield Document(source, _decoded(path, content))
+def _plain(path: Path, source: str, file: BinaryIO) -> Iterator[Document]:
+    yield Document(source, _decoded(path, file.read()))
 
 
-def _html(path: Path, source: str, content: bytes) -> Iterator[Document]:
+def _html(path: Path, source: str, file: BinaryIO) -> Iterator[Document]:
     """What a reader sees, by Beautiful Soup on the standard library's parser; the page's own charset decides how bytes are read."""
-    soup = optional("bs4", "reading html").BeautifulSoup(content, "html.parser")
+    soup = optional("bs4", "reading html").BeautifulSoup(file.read(), "html.parser")
     title = " ".join(soup.title.get_text().split()) if soup.title else ""
     for element in soup.find_all(INVISIBLE):
         element.decompose()
@@ -118,13 +123,11 @@ def _tidied(text: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", re.sub(r"[^\S\n]+\n|\n (?=\S)", "\n", text)).strip()
 
 
-def _pdf(path: Path, source: str, content: bytes) -> Iterator[Document]:
+def _pdf(path: Path, source: str, file: BinaryIO) -> Iterator[Document]:
     """The text of the pages by pypdf, an empty line between two; no picture is read."""
     pypdf = optional("pypdf", "reading pdf")
-    from io import BytesIO
-
     try:
-        reader = pypdf.PdfReader(BytesIO(content))
+        reader = pypdf.PdfReader(file)
         if reader.is_encrypted and not reader.decrypt(""):
             raise UserError(f"'{path}' is locked with a password: save it without one")
         text = "\n\n".join(page.extract_text().strip() for page in reader.pages).strip()
@@ -138,10 +141,11 @@ def _pdf(path: Path, source: str, content: bytes) -> Iterator[Document]:
     yield Document(source, text.encode("utf-8", "replace").decode())
 
 
-def _jsonl(path: Path, source: str, content: bytes) -> Iterator[Document]:
-    for number, line in enumerate(_decoded(path, content).split("\n"), 1):
-        if line.strip():
-            yield _row(f"{path} line {number}", source, number, line)
+def _jsonl(path: Path, source: str, file: BinaryIO) -> Iterator[Document]:
+    for number, raw in enumerate(file, 1):
+        place = f"{path} line {number}"
+        if line := _decoded(place, raw).strip():
+            yield _row(place, source, number, line)
 
 
 def _row(place: str, source: str, number: int, line: str) -> Document:
@@ -162,7 +166,7 @@ def _row(place: str, source: str, number: int, line: str) -> Document:
     return Document(f"{source}#{name}", text)
 
 
-READERS: dict[str, Callable[[Path, str, bytes], Iterator[Document]]] = {
+READERS: dict[str, Callable[[Path, str, BinaryIO], Iterator[Document]]] = {
     ".txt": _plain,
     ".md": _plain,
     ".html": _html,

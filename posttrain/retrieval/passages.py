@@ -56,8 +56,17 @@ def best(passages: Sequence[Passage], scores: np.ndarray, k: int) -> list[Passag
     """The k passages of the highest score, best first; equal scores keep the passages' order. Raises ValueError for a nan."""
     if np.isnan(scores).any():
         raise ValueError("a score is nan: it cannot be ranked")
-    order = np.argsort(-scores, kind="stable")[:k]
-    return [replace(passages[i], score=float(scores[i])) for i in order]
+    return [replace(passages[i], score=float(scores[i])) for i in _first(scores, k)]
+
+
+def _first(scores: np.ndarray, k: int) -> np.ndarray:
+    """The places of the k highest scores, highest first; of equal ones the first. Sorts no more than it must."""
+    if k >= scores.size:
+        return np.argsort(-scores, kind="stable")
+    bar = np.partition(scores, scores.size - k)[scores.size - k]
+    above, at = np.flatnonzero(scores > bar), np.flatnonzero(scores == bar)
+    kept = np.concatenate([above, at[: k - above.size]])
+    return kept[np.argsort(-scores[kept], kind="stable")]
 
 
 def best_above_zero(passages: Sequence[Passage], scores: np.ndarray, k: int) -> list[Passage]:

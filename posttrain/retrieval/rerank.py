@@ -14,6 +14,9 @@ from posttrain.types import UserError
 Scorer = Callable[[str, Sequence[str]], Sequence[float]]
 """A query and texts to one number for each text, larger where it fits better: a cross-encoder, a judge, a formula."""
 
+ScoreTokens = Callable[[Sequence[tuple[Sequence[int], Sequence[int]]]], Sequence[tuple[Sequence[float], Sequence[float]]]]
+"""Pairs of prompt and continuation to each continuation's log-probabilities in nats, and something else."""
+
 
 @dataclass(frozen=True)
 class Reranked:
@@ -58,5 +61,19 @@ def cross_encoder(model: str, device: str = "cpu", batch_size: int = 32) -> Scor
     def score(query: str, texts: Sequence[str]) -> Sequence[float]:
         pairs = [(query, text) for text in texts]
         return encoder.predict(pairs, batch_size=batch_size, activation_fn=Identity(), show_progress_bar=False).tolist()
+
+    return score
+
+
+def query_likelihood(encode: Callable[[str], list[int]], score_tokens: ScoreTokens) -> Scorer:
+    """The scorer of a language model: how likely it holds the query to be where the passage stands before it (2204.07496), nats per token.
+
+    `encode` and `score_tokens` are those of any policy's renderer and of the policy. Deviation: the words between passage and query are ours.
+    """
+
+    def score(query: str, texts: Sequence[str]) -> Sequence[float]:
+        asked = encode(f" {query}")
+        pairs = [(encode(f"Passage: {text}\n\nA question that this passage answers:"), asked) for text in texts]
+        return [sum(logprobs) / len(logprobs) for logprobs, _ in score_tokens(pairs)]
 
     return score

@@ -82,15 +82,19 @@ class Store:
         schema = self._table.schema
         return schema.field("vector").type.list_size if "vector" in schema.names else 0
 
-    def add(self, passages: Sequence[Passage], vectors: Float[np.ndarray, "passages dimension"] | None = None) -> None:
+    def add(
+        self, passages: Sequence[Passage], vectors: Float[np.ndarray, "passages dimension"] | None = None, are_new: bool = False
+    ) -> None:
         """Adds passages, with one vector for each if the store is for vectors; they are scaled to length 1.
 
+        `are_new`: the caller knows that the store has none of them, and it need not be searched for them.
         Raises `UserError` for an id twice among them or in the store already, ValueError for vectors of another shape.
         """
         if not passages:
             return
         check_ids(passages)
-        self._check_new([passage.id for passage in passages])
+        if not are_new:
+            self._check_new([passage.id for passage in passages])
         rows = [{name: getattr(passage, name) for name in COLUMNS} for passage in passages]
         if (vectors is not None or self.dimension) and np.shape(vectors) != (len(passages), self.dimension):
             raise ValueError(f"{len(passages)} passages take vectors of shape {(len(passages), self.dimension)}, got {np.shape(vectors)}")
@@ -128,10 +132,6 @@ class Store:
         if version not in self.versions():
             raise UserError(f"the store in '{self._folder}' has no version {version}: give one of {self.versions()}")
         self._table.restore(version)
-
-    def sources(self) -> set[str]:
-        """The documents that have passages here."""
-        return {row["source"] for row in self._rows(self._table.search().select(["source"]), None)}
 
     def passages(self, where: str = "") -> list[Passage]:
         """All passages, or those that fit a filter, by source and place, with score 0."""

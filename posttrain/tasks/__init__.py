@@ -16,6 +16,7 @@ from posttrain.tasks.arithmetic import Arithmetic
 from posttrain.tasks.facts import Facts
 from posttrain.tasks.gsm8k import GSM8K
 from posttrain.tasks.humaneval import HumanEval
+from posttrain.tasks.invented import Invented
 from posttrain.tasks.math500 import Math500
 from posttrain.tasks.mbpp import MBPP
 from posttrain.tasks.options import defaults, parse_options, split, typed_options, unknown
@@ -23,8 +24,9 @@ from posttrain.tasks.reasoning_gym import ReasoningGym
 from posttrain.tasks.tree import SolutionTree
 from posttrain.types import Problem, Score, Task, UserError, answered
 
-TASKS: Mapping[str, type[Arithmetic | Facts | GSM8K | HumanEval | Math500 | MBPP | SolutionTree]] = {
-    "arithmetic": Arithmetic, "facts": Facts, "gsm8k": GSM8K, "humaneval": HumanEval, "math500": Math500, "mbpp": MBPP, "tree": SolutionTree,
+TASKS: Mapping[str, type[Arithmetic | Facts | GSM8K | HumanEval | Invented | Math500 | MBPP | SolutionTree]] = {
+    "arithmetic": Arithmetic, "facts": Facts, "gsm8k": GSM8K, "humaneval": HumanEval, "invented": Invented,
+    "math500": Math500, "mbpp": MBPP, "tree": SolutionTree,
 }  # fmt: skip
 
 

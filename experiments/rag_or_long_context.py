@@ -1,0 +1,197 @@
+"""Retrieve, or put everything in? And where does each go wrong?
+
+Invented facts (`tasks/invented.py`), so that nothing can be known beforehand, in worlds small enough that all documents fit into the
+context: the long-context arm leaves nothing out, which is checked. One reader, one set of questions: closed book (a leak would show there),
+RAG with TF-IDF's five best, everything in, and the hybrid that tries RAG and falls back (Self-Route, 2407.16833). RAG and long context once
+more without the check that turns an answer nobody bears out into an abstention. Failures are told apart (`evals/rag.py`), the identity is
+checked, tokens are counted. Then the retriever is made worse, by leaving a letter out of the town's name; and the right document is put at
+each place among ten (2307.03172 found the middle worst; a reader of 135M weights need not agree).
+
+What would make this dishonest: facts that stood in pretraining; a long context cut in silence; counting an abstention as right where there
+is an answer; a retriever tuned on the questions; naming accuracy without what was read for it.
+
+    python -m experiments.rag_or_long_context
+
+Measured (not yet): run the command above, which writes its answer here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from experiments.common import record, spoken
+from posttrain.agents.loop import ModelAgent
+from posttrain.agents.rag import Hybrid, LongContext, Rag, Reader
+from posttrain.engine.local import LocalEngine
+from posttrain.evals.measure import Evaluation, evaluation, measure
+from posttrain.evals.rag import Anatomy, anatomy
+from posttrain.policy.hf import load_policy
+from posttrain.retrieval.passages import Passage, Retriever
+from posttrain.retrieval.tfidf import TfIdf
+from posttrain.statistics import paired_rate_difference
+from posttrain.tasks.invented import Invented
+from posttrain.types import Agent, Sampling, UserError
+
+
+@dataclass(frozen=True)
+class Config:
+    """The default is what the docstring reports."""
+
+    model: str = "smollm2"
+    out: Path = Path("runs/experiments/rag_or_long_context")
+    worlds: int = 3
+    """How many corpora, each with questions of its own."""
+    questions: int = 12
+    """Of each world, the four kinds in equal numbers."""
+    k: int = 5
+    misspelt: tuple[float, ...] = (0.5, 1.0)
+    """Shares of questions in which the town's name lacks a letter, beside none."""
+    places: tuple[int, ...] = (0, 3, 6, 9)
+    """Where among the documents shown the right one is put."""
+    shown: int = 10
+    place_questions: int = 40
+    max_tokens: int = 40
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A retriever that knows the right document of each question and puts it at one place, among what another retriever finds."""
+
+    gold: Mapping[str, Passage]
+    others: Retriever
+    place: int
+
+    def search(self, query: str, k: int) -> list[Passage]:
+        """k passages, the right one at its place."""
+        gold = self.gold[query]
+        wrong = [passage for passage in self.others.search(query, k) if passage.id != gold.id][: k - 1]
+        return [*wrong[: self.place], gold, *wrong[self.place :]]
+
+
+async def run(config: Config) -> None:
+    """Measure all arms, the retriever made worse, the places; record."""
+    started = time.perf_counter()
+    policy = load_policy(config.model)
+    reader = Reader(LocalEngine(policy), policy.renderer, policy.max_context, Sampling(0.0, config.max_tokens))
+    bare = ModelAgent(reader.engine, reader.renderer, reader.sampling)
+    worlds = [Invented(n_test=config.questions, seed=config.seed + i) for i in range(config.worlds)]
+    closed = await over(worlds, lambda task: bare, config)
+    arms = {name: anatomy(found, config.k) for name, found in (await arms_over(worlds, reader, config)).items()}
+    worse = {share: await misspelt(worlds, share, reader, config) for share in config.misspelt}
+    places = await placed(reader, config)
+    found = {"closed_book": _answerable(closed), "arms": {n: a.quantities for n, a in arms.items()}, "counts": {n: a.counts for n, a in arms.items()},
+             "kinds": {n: a.kinds for n, a in arms.items()}, "residual": {n: a.residual for n, a in arms.items()},
+             "misspelt": {str(s): a.quantities for s, a in worse.items()}, "places": {str(p): e["accuracy"] for p, e in places.items()}}  # fmt: skip
+    lines = [*arm_lines(closed, arms), *failure_lines(arms), *worse_lines({0.0: arms["rag"]} | worse), *place_lines(places, config)]
+    record(__file__, config.out, config, found, lines, started)
+
+
+async def arms_over(worlds: Sequence[Invented], reader: Reader, config: Config) -> dict[str, Evaluation]:
+    """Every arm on every world."""
+    unchecked = replace(reader, checks=False)
+
+    def rag(task: Invented, by: Reader = reader) -> Rag:
+        return Rag(by, TfIdf(task.passages("test")), config.k)
+
+    makers = {
+        "rag": rag,
+        "long context": lambda task: LongContext(reader, task.passages("test")),
+        "hybrid": lambda task: Hybrid(rag(task), LongContext(reader, task.passages("test"))),
+        "rag, unchecked": lambda task: rag(task, unchecked),
+    }
+    found = {name: await over(worlds, maker, config) for name, maker in makers.items()}
+    for each in found["long context"].records:
+        if any(retrieval.left_out for attempt in each.attempts for retrieval in attempt.rollout.retrievals):
+            raise UserError("the documents of a world do not fit into the context: ask fewer --questions")
+    return found
+
+
+async def over(worlds: Sequence[Invented], agent_for, config: Config) -> Evaluation:
+    """One arm on the questions of all worlds, as one evaluation."""
+    records = []
+    for task in worlds:
+        agent: Agent = agent_for(task)
+        records += (await measure(agent, task, task.problems("test"), 1, config.seed)).records
+    return evaluation("invented", 1, config.seed, records)
+
+
+async def misspelt(worlds: Sequence[Invented], share: float, reader: Reader, config: Config) -> Anatomy:
+    """RAG where a share of the questions lacks a letter of the town's name."""
+    tasks = [replace(task, misspelt=share) for task in worlds]
+    return anatomy(await over(tasks, lambda task: Rag(reader, TfIdf(task.passages("test")), config.k), config), config.k)
+
+
+async def placed(reader: Reader, config: Config) -> dict[int, Evaluation]:
+    """The same questions, the right document at each place; without the check, which would hide what the reader makes of it."""
+    task = Invented(kinds=("one",), n_test=config.place_questions, seed=config.seed)
+    passages = {passage.source: passage for passage in task.passages("test")}
+    gold = {problem.messages[-1].content: passages[problem.data["gold"][0]] for problem in task.problems("test")}
+    others, unchecked = TfIdf(list(passages.values())), replace(reader, checks=False)
+    return {place: await over([task], lambda _, place=place: Rag(unchecked, Placed(gold, others, place), config.shown), config) for place in config.places}
+
+
+# -------------------------------------------------------------------------------------------------------------- what is said
+
+
+def _answerable(found: Evaluation):
+    return evaluation("invented", 1, 0, [r for r in found.records if r.problem.data["gold"]])["accuracy"]
+
+
+def arm_lines(closed: Evaluation, arms: Mapping[str, Anatomy]) -> list[str]:
+    """Accuracy, tokens and paired differences of the arms."""
+    lines = [f"closed book, where there is an answer: {spoken(_answerable(closed))}"]
+    for name, found in arms.items():
+        lines.append(
+            f"{name}: accuracy {spoken(found['accuracy'])}; recall {found['recall'].value:.2f}, accuracy given a hit {found['accuracy_hit'].value:.2f},"
+            f" given a miss {found['accuracy_miss'].value:.2f}; tokens read {found['read_tokens'].value:.0f}, written {found['written_tokens'].value:.0f}"
+        )
+    columns = {name: next(q.per_problem for q in found.quantities if q.name == "accuracy") for name, found in arms.items()}
+    for name in ("long context", "hybrid"):
+        lines.append(f"{name} − rag, paired: {spoken(paired_rate_difference(columns['rag'], columns[name]))}")
+    lines.append(f"the identity is off by at most {max(found.residual for found in arms.values()):.0e}")
+    return lines
+
+
+def failure_lines(arms: Mapping[str, Anatomy]) -> list[str]:
+    """What became of the attempts, what was copied and where it was abstained."""
+    lines = [f"{name}: {', '.join(f'{n} {verdict}' for verdict, n in found.counts.items() if n)}" for name, found in arms.items()]
+    for name in ("rag, unchecked", "rag"):
+        found = arms[name]
+        lines.append(
+            f"{name}: a value of another document named {spoken(found['copied'], 2)}; abstains where nothing answers {spoken(found['accuracy_absent'], 2)},"
+            f" where something does {spoken(found['abstained_wrongly'], 2)}"
+        )
+    return lines
+
+
+def worse_lines(by_share: Mapping[float, Anatomy]) -> list[str]:
+    """RAG as the retriever gets worse."""
+    cells = [f"{share:.0%} recall {found['recall'].value:.2f}, accuracy {spoken(found['accuracy'])}" for share, found in by_share.items()]
+    return [f"rag where names lack a letter in a share of questions: {'; '.join(cells)}"]
+
+
+def place_lines(places: Mapping[int, Evaluation], config: Config) -> list[str]:
+    """Accuracy by the place of the right document, and the ends against the middle."""
+    cells = [f"{place + 1}: {spoken(found['accuracy'], 2)}" for place, found in places.items()]
+    ends = [places[place].quantity("accuracy").per_problem for place in (config.places[0], config.places[-1])]
+    middle = [places[place].quantity("accuracy").per_problem for place in config.places[1:-1]]
+    mean = lambda columns: [sum(values) / len(values) for values in zip(*columns, strict=True)]  # noqa: E731
+    lines = [f"right document at place of {config.shown}, unchecked: {'; '.join(cells)}"]
+    if middle:
+        lines.append(f"middle − ends, paired: {spoken(paired_rate_difference(mean(ends), mean(middle)))}")
+    return lines
+
+
+def main() -> None:
+    import tyro
+
+    asyncio.run(run(tyro.cli(Config)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""`posttrain rag`: index, ask, eval from the command line, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from posttrain import cli
+from tests.ended import Ended
+
+SMALL = ("--model", "tiny", "--dtype", "float32", "--max-tokens", "5")
+
+
+@pytest.fixture
+def posttrain(capsys: pytest.CaptureFixture[str]):
+    def run(*argv: object) -> Ended:
+        capsys.readouterr()
+        code = cli.run([str(word) for word in argv])
+        return Ended(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Path:
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    (folder / "cat.txt").write_text("The cat of Velmora is red.")
+    (folder / "dog.md").write_text("The dog of Velmora is blue.")
+    return folder
+
+
+def index(posttrain, shelf: Path) -> Path:
+    assert posttrain("rag", "index", shelf, "--out", shelf.parent / "index", "--kind", "tfidf").code == cli.DONE
+    return shelf.parent / "index"
+
+
+def refused(ended: Ended, *words: str) -> None:
+    assert (ended.code, ended.out) == (cli.USAGE, "") and len(ended.err.strip().splitlines()) == 1, ended.err
+    assert all(word in ended.err for word in words), ended.err
+
+
+def test_an_index_says_what_it_found_and_takes_in_only_what_is_new(posttrain, shelf):
+    first = posttrain("rag", "index", shelf, "--out", shelf.parent / "index", "--kind", "tfidf")
+    assert "2 documents in 2 passages: 2 new, 0 changed, 0 gone, 0 as before" in first.out
+    (shelf / "cat.txt").unlink()
+    second = json.loads(posttrain("rag", "index", shelf, "--out", shelf.parent / "index", "--kind", "tfidf", "--json").out)
+    assert {k: second[k] for k in ("n_added", "n_removed", "n_unchanged", "n_documents")} == {"n_added": 0, "n_removed": 1, "n_unchanged": 1, "n_documents": 1}
+
+
+def test_an_answer_says_what_was_shown_and_where_it_stands(posttrain, shelf):
+    path = index(posttrain, shelf)
+    found = json.loads(posttrain("rag", "ask", "Which colour has the dog of Velmora?", "--index", path, "--k", "1", "--json", *SMALL).out)
+    (shown,) = found["shown"]
+    assert (shelf / "dog.md").read_text()[shown["start"] : shown["end"]] == shown["text"]
+    assert found["abstained"] and found["citations"] == [], "random weights say nothing that the source bears out"
+    assert found["model_said"] and found["outcome"] == "truncated" and found["written_tokens"] == 5
+    assert len(found["index"]["sha256"]) == 64 and found["read_tokens"] > len(shown["text"])
+    assert "1 passages shown" in posttrain("rag", "ask", "Which dog?", "--index", path, "--k", "1", *SMALL).out
+
+
+def test_where_nothing_is_found_the_sources_do_not_say(posttrain, shelf):
+    found = posttrain("rag", "ask", "Zebra?", "--index", index(posttrain, shelf), *SMALL)
+    assert found.code == cli.DONE and found.out.startswith("The sources do not say.\n0 passages shown; 0 tokens read")
+
+
+def test_what_finds_no_room_is_named(posttrain, shelf):
+    (shelf / "long.txt").write_text("Velmora " * 60)
+    path = index(posttrain, shelf)
+    found = posttrain("rag", "ask", "Velmora?", "--index", path, "--approach", "long", "--context", "420", *SMALL)
+    assert "1 passages found no room: long.txt:0-479" in found.out
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("rag", "ask", " ", "--index", "x"), ("question is empty",)),
+        (("rag", "ask", "a", "--index", "nowhere"), ("there is no index in 'nowhere'",)),
+        (("rag", "ask", "a", "--index", "x", "--k", "0"), ("--k",)),
+        (("rag", "index", "nowhere", "--out", "x", "--kind", "tfidf"), ("'nowhere' is no folder",)),
+        (("rag", "index", "x", "--out", "y", "--kind", "tfidf", "--model", "m"), ("leave --model out",)),
+        (("rag", "eval", "--beir", "nowhere"), ("BEIR's layout",)),
+        (("rag", "eval", "--beir", "x", "--retrievers", "magic"), ("--retrievers takes some of tfidf",)),
+        (("rag", "eval", "--beir", "x", "--ks", "0"), ("--ks",)),
+        (("rag", "eval", "--task", "arithmetic"), ("has no documents",)),
+        (("rag", "eval", "--approaches", "none"), ("--approaches",)),
+        (("rag", "what"), ("there is no command 'rag'",)),
+    ],
+)
+def test_bad_input_is_refused_in_one_sentence(posttrain, argv, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused(posttrain(*argv), *words)
+
+
+def test_an_empty_folder_and_a_pdf_that_is_none_are_refused(posttrain, tmp_path):
+    (tmp_path / "empty").mkdir()
+    refused(posttrain("rag", "index", tmp_path / "empty", "--out", tmp_path / "x", "--kind", "tfidf"), "has no documents")
+    pytest.importorskip("pypdf")
+    (tmp_path / "empty" / "a.pdf").write_text("not one")
+    refused(posttrain("rag", "index", tmp_path / "empty", "--out", tmp_path / "x", "--kind", "tfidf"), "a.pdf", "no pdf that can be read")
+
+
+@pytest.mark.parametrize("argv", [("rag",), ("rag", "index", "--help"), ("rag", "ask", "--help"), ("rag", "eval", "--help")])
+def test_every_help_runs(posttrain, argv):
+    ended = posttrain(*argv)
+    assert ended.code == cli.DONE and "rag" in ended.out
+
+
+def test_retrievers_are_shown_side_by_side(posttrain, tmp_path):
+    pytest.importorskip("pytrec_eval")
+    pytest.importorskip("bm25s")
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "a", "text": "red cats"}\n{"_id": "b", "text": "blue dog"}\n')
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "cat"}\n{"_id": "r", "text": "dog"}\n')
+    (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\ta\t1\nr\tb\t1\n")
+    ended = posttrain("rag", "eval", "--beir", tmp_path, "--retrievers", "tfidf,bm25", "--json", "--out", tmp_path / "out")
+    found = json.loads(ended.out)
+    tfidf, bm25 = found["retrievers"]
+    assert tfidf["metrics"]["ndcg@10"]["value"] == 0.5 and bm25["metrics"]["ndcg@10"]["value"] == 1, "bm25 stems"
+    assert bm25["differences"]["ndcg@10"]["n"] == 2 and json.loads((tmp_path / "out" / "rag.json").read_text())["per_query"]["bm25"]["ndcg@10"]["q"] == 1
+    assert "nDCG@10" in posttrain("rag", "eval", "--beir", tmp_path, "--retrievers", "tfidf,bm25").out
+
+
+def test_approaches_are_measured_on_invented_facts_and_go_on_where_they_were_cut_off(posttrain, tmp_path):
+    argv = ("rag", "eval", "--task", "invented:n_test=4,spread=2,distractors=1", "--approaches", "rag,hybrid", "--context", "500", "--k", "1", "--out", tmp_path, *SMALL)
+    found = json.loads(posttrain(*argv, "--json").out)
+    assert set(found["approaches"]) == {"rag", "hybrid"}
+    for approach in found["approaches"].values():
+        assert sum(approach["counts"].values()) == 4 and approach["identity_residual"] < 1e-12
+    rows = (tmp_path / "records.jsonl").read_text()
+    assert json.loads(posttrain(*argv, "--json").out)["approaches"] == found["approaches"]
+    assert (tmp_path / "records.jsonl").read_text() == rows, "nothing was attempted again"
+    assert "identity off by" in posttrain(*argv).out
