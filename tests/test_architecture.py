@@ -15,7 +15,7 @@ PACKAGE = ROOT / "posttrain"
 
 FLOORS = (
     ("types", "seeds", "losses", "advantages", "returns", "statistics", "calibration", "power"),
-    ("tool_words", "renderer", "batching", "data", "sandbox", "retrieval", "rewards"),
+    ("tool_words", "tool_calls", "renderer", "batching", "data", "sandbox", "retrieval", "rewards"),
     ("policy", "engine", "tools"),
     ("tasks", "agents"),
     ("scaling", "evals"),
