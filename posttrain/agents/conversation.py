@@ -31,6 +31,8 @@ class Turn:
     """None while nothing has come back yet."""
     seconds: float = 0.0
     """How long that took, the model's own time aside."""
+    done: bool = False
+    """The attempt came to its end with it."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,14 @@ class Transcript:
         """The same and one turn more."""
         return replace(self, turns=(*self.turns, Turn(spoken)))
 
-    def answered(self, told: tuple[Message, ...], seconds: float) -> Transcript:
+    @property
+    def done(self) -> bool:
+        """Whether it has come to its own end."""
+        return bool(self.turns) and self.turns[-1].done
+
+    def answered(self, told: tuple[Message, ...], seconds: float, done: bool = False) -> Transcript:
         """The same, in which the last turn has been answered."""
-        return replace(self, turns=(*self.turns[:-1], Turn(self.turns[-1].spoken, told, seconds)))
+        return replace(self, turns=(*self.turns[:-1], Turn(self.turns[-1].spoken, told, seconds, done)))
 
 
 class Speaker(Protocol):

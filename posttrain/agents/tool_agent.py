@@ -87,7 +87,7 @@ class ToolAgent:
 
     async def _converse(self, run: _Run, env: Env) -> tuple[Outcome, str]:
         await _restore(run.transcript, env)
-        while True:
+        while not run.transcript.done:
             if not run.transcript.waits:
                 if reason := self.limits.spent(run.transcript):
                     return "truncated", reason
@@ -100,10 +100,9 @@ class ToolAgent:
             reply = await self._reply(run.transcript, env)
             if reply is None:
                 return "truncated", f"the limit of {self.limits.working_s:g} s of the tools' work was reached"
-            run.transcript = run.transcript.answered(reply.messages, time.perf_counter() - begun)
+            run.transcript = run.transcript.answered(reply.messages, time.perf_counter() - begun, reply.done)
             run.journal.answered(run.transcript)
-            if reply.done:
-                return "terminated", ""
+        return "terminated", ""
 
     async def _speak(self, run: _Run) -> Spoken:
         """The next turn, with a name for each of its calls."""

@@ -267,9 +267,9 @@ def test_a_template_that_drops_thoughts_begins_a_new_row_for_what_it_rewrote() -
 def test_a_budget_of_tokens_cuts_the_turn_that_exceeds_it(policy: Policy) -> None:
     agent = replace(forced(policy, WRITTEN), limits=Limits(tokens=100))
     (rollout,) = attempt(agent)
-    left = 100 - len(WRITTEN[0]) - 1
+    left = 100 - sum(len(text) + 1 for text in WRITTEN[:2])
     assert rollout.n_tokens == 100 and (rollout.outcome, rollout.error) == ("truncated", f"a turn was cut off after {left} tokens")
-    assert [c.stop_reason for c in rollout.completions] == ["stop", "length"]
+    assert [c.stop_reason for c in rollout.completions] == ["stop", "stop", "length"]
 
 
 def test_without_tools_an_attempt_is_the_bare_models(policy: Policy) -> None:
