@@ -24,6 +24,7 @@ COMMANDS = {
     "sample": "print completions of a prompt with their log-probabilities",
     "eval": "measure one model on one task or several",
     "compare": "say what training changed between two models",
+    "reliability": "measure a model with tools on jobs of growing length: survival, pass^k, why it failed",
     "show-mask": "print conversations with the tokens that SFT would learn marked",
     "prefer": "make preferences of a model's own samples by any reward",
     "doctor": "say whether the sandbox for untrusted code holds here",
@@ -62,7 +63,7 @@ def run(argv: list[str]) -> int:
         return _say(str(error), FAILED)
     except (KeyboardInterrupt, asyncio.CancelledError):
         again = shlex.join(["posttrain", *argv])
-        goes_on = argv[:1] == ["train"] or (argv[:1] in (["eval"], ["compare"]) and any(word.startswith("--out") for word in argv))
+        goes_on = argv[:1] == ["train"] or (argv[:1] in (["eval"], ["compare"], ["reliability"]) and any(word.startswith("--out") for word in argv))
         return _say(f"interrupted; go on with: {again}" if goes_on else "interrupted", INTERRUPTED)
     except BrokenPipeError:
         return FAILED
