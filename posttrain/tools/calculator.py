@@ -47,8 +47,8 @@ def _value(node: ast.expr) -> Number:
     match node:
         case ast.Constant(value=bool() | complex() | str() | bytes()):
             pass
-        case ast.Constant(value=int() | float() as value):
-            return _bounded(Fraction(str(value)) if math.isfinite(value) else value)
+        case ast.Constant(value=int() | float() as value) if math.isfinite(value):
+            return _bounded(Fraction(str(value)))
         case ast.Name(id=name) if name in _NAMES:
             return _NAMES[name]
         case ast.UnaryOp(op=op, operand=operand) if type(op) in _UNARY:

@@ -35,7 +35,7 @@ def test_what_one_call_defines_the_next_can_use_and_values_are_shown() -> None:
 
 def test_an_exception_is_told_from_the_models_own_lines_on_and_ends_nothing() -> None:
     first, second, third, fourth = told(["x = 1\ny = x / 0", "1 +", "raise SystemExit(3)", "x"])
-    assert first == 'Traceback (most recent call last):\n  File "<call 1>", line 2, in <module>\n    y = x / 0\n        ~~^~~\nZeroDivisionError: division by zero\n'
+    assert first == 'Traceback (most recent call last):\n  File "<call 1>", line 2, in <module>\n    y = x / 0\n         ~~^~~\nZeroDivisionError: division by zero\n'
     assert second.splitlines()[-1] == "SyntaxError: invalid syntax" and "ast.py" not in second
     assert third.endswith("SystemExit: 3\n") and fourth == "1\n"
 
