@@ -204,18 +204,22 @@ def read_html(soup: Any, html: str, url: str) -> Page:
 def _form(form: Any, at: str) -> Form:
     fields, shown = {}, []
     for control in form.find_all(("input", "textarea", "select")):
-        name, kind = control.get("name"), control.get("type", control.name).lower()
-        if not name or kind in ("submit", "button", "image", "reset", "file") or kind in ("checkbox", "radio") and not control.has_attr("checked"):
-            continue
-        options = [option.get("value", option.get_text(strip=True)) for option in control.find_all("option")]
-        chosen = next((o.get("value", o.get_text(strip=True)) for o in control.find_all("option", selected=True)), options[0] if options else "")
-        fields[name] = chosen if options else control.get("value", control.get_text() if control.name == "textarea" else "")
-        if kind != "hidden":
-            shown.append(f"{name} ({' | '.join(options) if options else kind})")
-        for option in control.find_all("option"):
-            option.decompose()
+        name, kind = control.get("name"), control.get("type", "text" if control.name == "input" else control.name).lower()
+        options = {_value(option): option.has_attr("selected") for option in control.find_all("option")}
+        unset = kind in ("checkbox", "radio") and not control.has_attr("checked")
+        if name and not unset and kind not in ("submit", "button", "image", "reset", "file"):
+            held = control.get_text() if control.name == "textarea" else control.get("value", "on" if kind == "checkbox" else "")
+            fields[name] = next((value for value, chosen in options.items() if chosen), next(iter(options))) if options else held
+            if kind != "hidden":
+                shown.append(f"{name} ({' | '.join(options) if options else kind})")
+        control.clear()  # what stands in it is no text of the page
     method = "POST" if form.get("method", "get").lower() == "post" else "GET"
     return Form(urljoin(at, form.get("action") or at), method, fields, f"{method}, fields: {', '.join(shown) or 'none'}")
+
+
+def _value(option: Any) -> str:
+    """What an option stands for: its own text, where it says nothing else; one that was never closed holds those behind it too."""
+    return option.get("value", next(option.stripped_strings, ""))
 
 
 def _checked_transport(httpx: ModuleType, web: Web) -> Any:
