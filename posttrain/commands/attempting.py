@@ -84,12 +84,12 @@ class Undertaking:
             raise UserError(f"'{folder / SETTINGS}' is damaged: begin anew in another folder") from None
 
     def write(self) -> None:
-        """Claim the folder. Raises UserError where it holds something already."""
+        """Claim the folder. Raises UserError where it holds something already; what came to no step has no claim to it."""
         from posttrain.commands.base import make_folder
         from posttrain.runs.folder import write_atomically
 
         folder = self.args.out
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - {SETTINGS}):
             raise UserError(f"'{folder}' is not empty: go on with posttrain agent resume {folder}, or give another --out")
         make_folder(folder)
         args = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self.args).items()}

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from posttrain.agents.conversation import Transcript
+from posttrain.agents.scripted import ScriptedSpeaker
+from posttrain.agents.tool_agent import ToolAgent
 from posttrain.sandbox import Limits
 from posttrain.tools.calling import Calling
 from posttrain.tools.python import Python
@@ -69,6 +72,20 @@ def test_memory_is_bounded_and_the_host_is_not_there() -> None:
     much, host = told(["x = [bytearray(1 << 20) for _ in range(10**4)]", "import os; sorted(os.listdir('/box'))"], Python(limits=limits, packages=False))
     assert "memory" in much.lower()
     assert host == "['main.py']\n"
+
+
+def test_an_attempt_that_is_taken_up_finds_what_it_had_defined() -> None:
+    codes = ["x = 6", "x * 7"]
+
+    def say(transcript: Transcript, sample: int, seed: int) -> Message | str:
+        turn = len(transcript.turns)
+        return Message("assistant", "", (ToolCall("python", {"code": codes[turn]}),)) if turn < 2 else "done"
+
+    agent = ToolAgent(ScriptedSpeaker(say), Calling((Python(packages=False),)))
+    begun = Transcript(Problem("p", (Message("user", "?"),), ""))
+    (spoken,) = asyncio.run(agent.speaker.speak(begun, 1, 0, 99))
+    cut_off = begun.spoke(spoken).answered((Message("tool", "(nothing was printed)"),), 0.1)
+    assert asyncio.run(agent.go_on(cut_off)).messages[3].content == "42\n"
 
 
 def test_every_attempt_has_its_own_and_all_are_gone_at_the_end() -> None:
