@@ -207,6 +207,11 @@ class Renderer:
             found = [*found[:-1], longer] if longer else [*found, Rendered((), ()).followed_by(ids, own)]
         return found
 
+    def defused(self, text: str) -> str:
+        """The text with a blank in what would else be read as a mark of the format: what a page or a program says can then end no turn
+        and speak as nobody else."""
+        return self._marks.sub(lambda mark: f"{mark[0][:1]} {mark[0][1:]}", text)
+
     def encode(self, text: str) -> list[int]:
         """Plain text as tokens: no template, no special tokens added."""
         return self.tokenizer.encode(text, add_special_tokens=False)
@@ -234,6 +239,11 @@ class Renderer:
         if not found or not _holds(whole[len(begun) : found[0]], said):
             return None
         return whole[found[0] :]
+
+    @cached_property
+    def _marks(self) -> re.Pattern[str]:
+        special = [token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special]
+        return re.compile("|".join(re.escape(mark) for mark in sorted({*special, *tool_words.TAGS}, key=len, reverse=True)))
 
     def _own(self, added: Sequence[int]) -> list[bool]:
         """Marks up to the turn's end: what the template writes behind it (a newline, say) no model has to produce."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from posttrain.agents.conversation import Spoken, Transcript
@@ -28,16 +29,20 @@ class LocalSpeaker:
         return [self._spoken(completion, transcript) for completion in completions]
 
     def prompt(self, transcript: Transcript) -> tuple[int, ...]:
-        """The tokens that are read before the next turn. Raises UserError for a turn whose tokens are not known."""
+        """The tokens that are read before the next turn; what tools said can end no turn in it (`Renderer.defused`). Raises UserError for a turn whose tokens are not known."""
         if not transcript.turns:
             return self.renderer.prompt(transcript.problem.messages, transcript.tools)
         last = transcript.turns[-1]
         if last.spoken.completion is None:
             raise UserError("this attempt has a turn whose tokens were not kept, so that a policy cannot go on from it: begin it anew")
-        told = last.told or ()
-        before = transcript.messages[: -1 - len(told)]
+        told = self._harmless(last.told or ())
+        before = self._harmless(transcript.messages[: -1 - len(told)])
         seen = last.spoken.completion.prompt_token_ids + last.spoken.completion.token_ids
         return self.renderer.prompt_after(seen, before, last.spoken.message, told, transcript.tools)
+
+    def _harmless(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        """The messages, in which what tools said holds no mark of the chat format."""
+        return tuple(replace(m, content=self.renderer.defused(m.content)) if m.role == "tool" else m for m in messages)
 
     def _spoken(self, completion: Completion, transcript: Transcript) -> Spoken:
         read = self.renderer.read(completion.token_ids, transcript.tools)

@@ -148,7 +148,7 @@ def _attempt_row(attempt: Attempt) -> dict[str, Any]:
 def _attempt_from(row: Mapping[str, Any], problem: Problem) -> Attempt:
     completions = tuple(map(completion_from, row["completions"]))
     messages = tuple(map(message_from, row["messages"]))
-    rollout = Rollout(problem, messages, completions, row["outcome"], row["sample"], row["error"], row.get("state", {}))
+    rollout = Rollout(problem, messages, completions, row["outcome"], row["sample"], row["error"], state=row.get("state", {}))
     parts = {name: _number(value) for name, value in row["parts"].items()}
     return Attempt(rollout, Score(_number(row["score"]), parts, row["explanation"]))
 

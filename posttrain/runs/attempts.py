@@ -128,7 +128,7 @@ def _after(attempt: KeptAttempt, row: Mapping[str, Any]) -> KeptAttempt:
     if row["event"] == "told":
         return replace(attempt, transcript=transcript.answered(_messages(row["messages"]), row["seconds"], row["done"]))
     ended = Rollout(
-        transcript.problem, transcript.said, transcript.completions, row["outcome"], transcript.sample, row["error"], row["state"],
+        transcript.problem, transcript.said, transcript.completions, row["outcome"], transcript.sample, row["error"], state=row["state"],
     )  # fmt: skip
     return replace(attempt, rollout=ended)
 

@@ -301,9 +301,8 @@ class Jobs(ABC):
         """What the attempt did, by carrying out its calls once more; history that its problem brings with it is not part of it."""
         async with self.world.open(rollout.problem) as env:
             begun, refused = len(env.steps), len(env.refused)
-            for message in rollout.messages:
-                if message.role == "assistant":
-                    await env.reply(message if rollout.state else _with_calls(message))
+            for message in _carried_out(rollout):
+                await env.reply(message)
             whole = env.trace()
         return replace(whole, steps=whole.steps[begun:], refused=whole.refused[refused:])
 
@@ -370,8 +369,13 @@ def _final(craft: Craft, problem: Problem) -> State:
     return state
 
 
-def _with_calls(message: Message) -> Message:
-    return message if message.tool_calls else replace(message, tool_calls=read_tags(message.content).calls)
+def _carried_out(rollout: Rollout) -> list[Message]:
+    """The assistant's turns with the calls that were answered; without a world, with the calls that their words hold."""
+    said = [message for message in rollout.messages if message.role == "assistant"]
+    if not rollout.state:
+        return [message if message.tool_calls else replace(message, tool_calls=read_tags(message.content).calls) for message in said]
+    answered = {message.tool_call_id for message in rollout.messages if message.role == "tool"}
+    return [replace(message, tool_calls=tuple(call for call in message.tool_calls if call.id in answered)) for message in said]
 
 
 def _difference(world: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
