@@ -50,7 +50,8 @@ SPEAKERS = {
 }  # fmt: skip
 CAUSE = {"constant": "neither", "grows with length": "because of length alone", "grows with errors": "because of errors in its history"}
 HORIZONS = (1, 2, 4, 8, 16)
-LONG = 12
+LONG, TURNS = 12, 3
+"""Steps before the one that is asked for, and the turns that a model has for an operation."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ class Config:
     problems: int = 32
     samples: int = 4
     model: str = "smollm2"
-    model_problems: int = 16
-    model_samples: int = 8
+    model_problems: int = 12
+    model_samples: int = 4
     history: int = 4
     """Steps before the one that the model is asked for."""
     seed: int = 0
@@ -109,10 +110,10 @@ async def known(config: Config, faults: dict[str, float], seed: int) -> tuple[Re
     return reliability("ledger", at, seed=seed), await after_histories(agent, jobs, jobs.problems("test"), (LONG,), config.samples, seed=seed)
 
 
-async def of_horizon(jobs: Jobs, speaker: Speaker, problems: int, samples: int, seed: int, tokens: int = 1) -> AtHorizon:
+async def of_horizon(jobs: Jobs, speaker: Speaker, problems: int, samples: int, seed: int, steps: int = 0) -> AtHorizon:
     """Jobs of one length, attempted to their end."""
-    clock, steps = Clock(), 4 + 4 * jobs.horizon
-    agent = ToolAgent(speaker, jobs.world, Limits(steps, tokens=steps * tokens), clock)
+    clock = Clock()
+    agent = ToolAgent(speaker, jobs.world, Limits(steps or 4 + 4 * jobs.horizon), clock)
     return await at_horizon(jobs, await measure(agent, jobs, jobs.problems("test")[:problems], samples, seed), clock.seconds)
 
 
@@ -137,8 +138,8 @@ async def of_model(config: Config) -> tuple[dict, list[str]]:
     policy = load_policy(config.model)
     jobs = Ledger(config.history + 1, "one_by_one", accounts=3, operations=("add",), n_test=config.model_problems)
     speaker = LocalSpeaker(LocalEngine(policy), policy.renderer, Sampling(max_tokens=48))
-    alone = await of_horizon(replace(jobs, horizon=1), speaker, config.model_problems, config.model_samples, config.seed, tokens=48)
-    agent = ToolAgent(speaker, jobs.world, Limits(2, tokens=96))
+    alone = await of_horizon(replace(jobs, horizon=1), speaker, config.model_problems, config.model_samples, config.seed, TURNS)
+    agent = ToolAgent(speaker, jobs.world, Limits(TURNS))
     histories = await after_histories(agent, jobs, jobs.problems("test"), (config.history,), config.model_samples, seed=config.seed)
     ended = {kind: m for kind, m in alone.failures.items() if m.value > 0}
     (at,) = histories

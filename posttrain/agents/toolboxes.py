@@ -1,4 +1,4 @@
-"""Tools by name: `calculator,python,files:path=work,web:hosts=a+b,search:index=FOLDER,mcp:config=FILE`."""
+"""Tools by name: `calculator,python,files:path=work,web:hosts=a+b,search:index=FOLDER,mcp:config=FILE`, and `task` for a task's own."""
 
 from __future__ import annotations
 
@@ -6,11 +6,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from posttrain.tasks import split_specs
+from posttrain.tasks import TASKS, split_specs
+from posttrain.tasks import load as load_task
 from posttrain.tasks.options import parse_options, typed_options, unknown
 from posttrain.tools.calculator import calculator
+from posttrain.tools.calling import Calling
 from posttrain.tools.tool import Toolbox, tool
-from posttrain.types import UserError
+from posttrain.types import UserError, World
+
+OWN = "task"
+"""The tools that a task's problems are attempted with."""
+
+
+def load_world(specs: str, task: str = "", call_s: float = 30.0) -> World:
+    """The world of the tools that `load_tools` knows; for `task`, the one that the task's problems are attempted in.
+
+    Raises UserError as `load_tools` does, and where the task has no world of its own.
+    """
+    if specs != OWN:
+        return Calling(load_tools(specs), call_s)
+    world = getattr(load_task(task), "world", None) if task.partition(":")[0] in TASKS else None
+    if world is None:
+        raise UserError(f"--tools {OWN} takes the tools that a task comes with, and this one comes with none: try --task ledger or files")
+    return world
 
 
 def load_tools(specs: str) -> list[Toolbox]:

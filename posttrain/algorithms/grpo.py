@@ -78,7 +78,7 @@ class Config(Settings):
     max_tokens: int = 64
     """Longest completion, in tokens; with --tools the longest turn."""
     tools: str = ""
-    """Let the model call tools: NAME[:key=value,…][,NAME…] of calculator, python, files, search, web, mcp."""
+    """Let the model call tools: NAME[:key=value,…][,NAME…] of calculator, python, files, search, web, mcp; task takes those of --task."""
     tool_steps: int = 4
     """With --tools: turns of the model in one attempt, at most."""
     temperature: float = 1.0
@@ -403,6 +403,6 @@ async def train(config: Config) -> Path:
     trained = job.trained(job.load_policy())
     policy = trained.policy
     reference = Reference.of(policy, config.model, config.dtype, bool(config.lora_rank)) if config.kl_coef else None
-    agent = make_agent(policy, Sampling(config.temperature, config.max_tokens), config.tools, config.tool_steps)
+    agent = make_agent(policy, Sampling(config.temperature, config.max_tokens), config.tools, config.tool_steps, config.task)
     learner = Learner(trained, agent, task, task.problems("train"), reference, config)
     return await job.run_steps(trained, lambda number: step(learner, is_first=number == 1))

@@ -25,7 +25,7 @@ class AgentArgs:
     model: str = "smollm2"
     """smollm2, tiny, a folder, a run's folder, a .gguf file or a hub id."""
     tools: str = "calculator"
-    """NAME[:key=value,…][,NAME…] of calculator, python, files, search, web, mcp; empty gives none."""
+    """NAME[:key=value,…][,NAME…] of calculator, python, files, search, web, mcp; task takes those of --task; empty gives none."""
     system: str = ""
     """A system message before the prompt."""
     task: str = ""
@@ -101,16 +101,15 @@ def make_agent(args: AgentArgs) -> ToolAgent:
     from posttrain.agents.conversation import Limits
     from posttrain.agents.local import LocalSpeaker
     from posttrain.agents.tool_agent import ToolAgent
-    from posttrain.agents.toolboxes import load_tools
+    from posttrain.agents.toolboxes import load_world
     from posttrain.engine.local import LocalEngine
     from posttrain.policy.hf import load_policy
-    from posttrain.tools.calling import Calling
     from posttrain.types import Sampling
 
     if args.max_tokens < 1 or args.temperature < 0 or args.n < 1 or args.problems < 0 or not args.call_s > 0:
         raise UserError("--max-tokens and --n must be at least 1, --call-s above 0, --temperature and --problems at least 0")
     limits = Limits(args.steps, args.tokens, args.wall_s, args.working_s)
-    world = Calling(load_tools(args.tools), args.call_s)
+    world = load_world(args.tools, args.task, args.call_s)
     policy = load_policy(args.model, args.dtype)
     return ToolAgent(LocalSpeaker(LocalEngine(policy), policy.renderer, Sampling(args.temperature, args.max_tokens)), world, limits)
 

@@ -9,14 +9,13 @@ from posttrain.agents.conversation import Limits
 from posttrain.agents.local import LocalSpeaker
 from posttrain.agents.loop import ModelAgent
 from posttrain.agents.tool_agent import ToolAgent
-from posttrain.agents.toolboxes import load_tools
+from posttrain.agents.toolboxes import load_world
 from posttrain.engine.local import LocalEngine
 from posttrain.policy.hf import Policy
-from posttrain.tools.calling import Calling
 from posttrain.types import Agent, Problem, Sampling
 
 
-def make_agent(policy: Policy, sampling: Sampling, tools: str = "", steps: int = 1) -> Agent:
+def make_agent(policy: Policy, sampling: Sampling, tools: str = "", steps: int = 1, task: str = "") -> Agent:
     """The policy as an agent; with `tools`, as `agents/toolboxes.py` names them, one that answers in at most so many turns.
 
     `sampling.max_tokens` is then the longest turn. Raises UserError for tools that cannot be had, and for a chat template whose calls
@@ -26,7 +25,7 @@ def make_agent(policy: Policy, sampling: Sampling, tools: str = "", steps: int =
     if not tools:
         return ModelAgent(engine, policy.renderer, sampling)
     policy.renderer.read((), ({},))  # says at once where calls cannot be read
-    return ToolAgent(LocalSpeaker(engine, policy.renderer, sampling), Calling(load_tools(tools)), Limits(steps, steps * sampling.max_tokens))
+    return ToolAgent(LocalSpeaker(engine, policy.renderer, sampling), load_world(tools, task), Limits(steps, steps * sampling.max_tokens))
 
 
 async def offered(agent: Agent) -> Sequence[Mapping[str, Any]]:

@@ -11,6 +11,7 @@ import pytest
 from posttrain.agents.conversation import Limits
 from posttrain.agents.faulty import FaultySpeaker
 from posttrain.agents.tool_agent import ToolAgent
+from posttrain.agents.toolboxes import load_world
 from posttrain.tasks import check_gold, load
 from posttrain.tasks.files_job import FilesJob
 from posttrain.tasks.jobs import JobEnv, Jobs
@@ -166,3 +167,10 @@ def test_tasks_of_jobs_are_loaded_by_name_and_say_what_they_cannot_do() -> None:
     }.items():  # fmt: skip
         with pytest.raises(UserError, match=words):
             load(spec)
+
+
+def test_the_loop_takes_the_tools_that_a_task_comes_with() -> None:
+    assert load_world("task", "ledger:horizon=2") == Ledger(2).world
+    for task in ("", "arithmetic", "prompts.jsonl"):
+        with pytest.raises(UserError, match="try --task ledger or files"):
+            load_world("task", task)
