@@ -42,8 +42,8 @@ class Timed(Unwritten):
         self.started = time.perf_counter()
 
     def ended(self, rollout: Rollout) -> None:
-        key, seconds = (rollout.problem.id, rollout.sample), time.perf_counter() - self.started
+        key, seconds = (rollout.problem.id, rollout.sample), round(time.perf_counter() - self.started, 4)
         self.clock.seconds[key] = seconds
         if self.clock.path is not None:
             with disk_errors(self.clock.path.parent), self.clock.path.open("a") as file:
-                file.write(json.dumps({"id": key[0], "sample": key[1], "seconds": round(seconds, 4)}) + "\n")
+                file.write(json.dumps({"id": key[0], "sample": key[1], "seconds": seconds}) + "\n")

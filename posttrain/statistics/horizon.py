@@ -121,7 +121,7 @@ def _likeliest(law: Law, horizons: np.ndarray, right: np.ndarray, n: np.ndarray,
 
     def loss(parameters: np.ndarray) -> float:
         chance = law(parameters, lengths).clip(1e-12, 1 - 1e-12)
-        return float(-(rights @ np.log(chance) + (totals - rights) @ np.log1p(-chance)))
+        return float(-(rights @ np.log(chance) + (totals - rights) @ np.log1p(-chance)) / totals.sum())
 
     return optimize.minimize(loss, start, method="L-BFGS-B", bounds=[(-7, 7), (-3, 3)]).x
 

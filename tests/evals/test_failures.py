@@ -39,11 +39,12 @@ def found(*turns: Message | str, speaker: object = None, **limits: object) -> tu
 
 READ, NEVER_TOLD = calling("balance", account=ACCOUNT), "It must be 987 by now."
 OFF_BY_ONE = calling("add", account=ACCOUNT, amount=PROBLEM.data["operations"][0]["arguments"]["amount"] + 1)
+TO_ANOTHER = calling("add", account=ACCOUNT, amount=PROBLEM.data["operations"][1]["arguments"]["amount"])
 WAYS = {
     "success": ([*GOLD, DONE], 3, False),
     "success, though it first called what is not there": ([calling("pay"), GOLD[0], READ, *GOLD[1:], DONE], 3, False),
     "wrong argument: another amount": ([OFF_BY_ONE, *GOLD[1:], DONE], 0, True),
-    "wrong argument: another account": ([GOLD[0], GOLD[2], GOLD[1], DONE], 1, True),
+    "wrong argument: another account": ([GOLD[0], TO_ANOTHER, GOLD[2], DONE], 1, True),
     "wrong argument: refused, and nothing after it": ([GOLD[0], calling("add", account="nobody", amount=1), "I stop."], 1, True),
     "wrong tool: another that changes the world": ([calling("transfer", source=ACCOUNT, target=ACCOUNT, amount=1), DONE], 0, True),
     "wrong tool: one that is not there, and nothing after it": ([GOLD[0], calling("pay", to=ACCOUNT), "I stop."], 1, True),

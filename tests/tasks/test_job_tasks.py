@@ -135,8 +135,8 @@ def test_a_step_is_judged_by_the_world_as_it_is_and_not_as_it_should_be() -> Non
     (a, b) = (o["arguments"] for o in problem.data["operations"])
     has = problem.data["state"][a["source"]]
     rollout = by_hand(task, problem, ("transfer", {**a, "amount": has - 1}), ("transfer", {**b, "amount": sum(problem.data["state"].values()) - 1}))
-    if b["source"] == a["target"]:
-        assert [s.right for s in asyncio.run(task.trace(rollout)).steps] == [False, True]
+    assert b["source"] == a["target"], "the other has nothing left"
+    assert [s.right for s in asyncio.run(task.trace(rollout)).steps] == [False, True]
 
 
 def test_reading_and_refused_calls_are_no_steps() -> None:
