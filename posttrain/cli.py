@@ -25,7 +25,12 @@ COMMANDS = {
     "eval": "measure one model on one task or several",
     "scale": "draw what more attempts and longer thoughts buy: performance against tokens and attempts",
     "compare": "say what training changed between two models",
+    "reliability": "measure a model with tools on jobs of growing length: survival, pass^k, why it failed",
     "show-mask": "print conversations with the tokens that SFT would learn marked",
+    "agent run": "have a model with tools attempt a prompt or a task, every step kept as it happens",
+    "agent resume": "take up the attempts of a folder that were cut off",
+    "agent replay": "let the model speak again against the answers that tools gave then",
+    "agent fork": "begin an attempt anew after any of its turns",
     "prefer": "make preferences of a model's own samples by any reward",
     "serve": "serve a model over HTTP as OpenAI's API does",
     "export": "write an evaluation's attempts in others' formats: Inspect's logs, parquet, plain jsonl",
@@ -68,7 +73,10 @@ def run(argv: list[str]) -> int:
         return _say(str(error), FAILED)
     except (KeyboardInterrupt, asyncio.CancelledError):
         again = shlex.join(["posttrain", *argv])
-        goes_on = argv[:1] == ["train"] or (argv[:1] in (["eval"], ["compare"], ["scale"]) and any(word.startswith("--out") for word in argv))
+        keeps = argv[:1] in (["eval"], ["compare"], ["scale"], ["reliability"]) and any(word.startswith("--out") for word in argv)
+        goes_on = argv[:1] == ["train"] or keeps
+        if argv[:2] == ["agent", "run"]:
+            return _say("interrupted; go on with: posttrain agent resume FOLDER (its --out)", INTERRUPTED)
         return _say(f"interrupted; go on with: {again}" if goes_on else "interrupted", INTERRUPTED)
     except BrokenPipeError:
         return FAILED

@@ -14,7 +14,7 @@ other tokens tomorrow; one that knows no tools gets them in words (`tool_words.p
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os.path import commonprefix
@@ -24,6 +24,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from posttrain import tool_words
+from posttrain.tool_calls import READERS, Read
 from posttrain.types import Message, ToolCall, UserError
 
 Tools = Sequence[Mapping[str, Any]]
@@ -45,6 +46,9 @@ STILL_CLOCK = (
 
 THOUGHT_TAG = re.compile("</?think>")
 """Around what the assistant thinks, where messages have it: at the beginning of their content. Templates that want it apart get it so."""
+
+END_OF_CALL = "<|eom_id|>"
+"""Llama 3 ends a turn with it that calls a tool, where its template would write the end of any turn."""
 
 PROBE = "w0rds"
 """Said to a template to see what it makes of it."""
@@ -95,12 +99,12 @@ class Renderer:
 
     @cached_property
     def stop_token_ids(self) -> tuple[int, ...]:
-        """The tokens that end an assistant's turn: what the template writes behind its words, and the end of text."""
+        """The tokens that end an assistant's turn: what the template writes behind its words, the end of text, and that of a call."""
         behind = self._text((Message("user", "a"), Message("assistant", PROBE))).partition(PROBE)[2]
-        special = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        special = {i: token.content for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
         first = next((t for t in self.encode(behind) if t in special), None)
-        eos = self.tokenizer.eos_token_id
-        return tuple(dict.fromkeys(t for t in (first, eos) if t is not None))
+        ends_call = next((i for i, content in special.items() if content == END_OF_CALL), None)
+        return tuple(dict.fromkeys(t for t in (first, self.tokenizer.eos_token_id, ends_call) if t is not None))
 
     @cached_property
     def writes_tools(self) -> bool:
@@ -120,10 +124,43 @@ class Renderer:
             raise UserError("a prompt needs at least one message")
         return self._read(self._text(messages, tools, generation=True), self._turns(messages, tools), {})
 
-    def parse(self, token_ids: Sequence[int]) -> Message:
-        """The assistant's message that these sampled tokens spell, without its end of turn."""
-        kept = [t for t in token_ids if t not in self.stop_token_ids]
-        return Message("assistant", self.decode(kept))
+    def prompt_after(self, seen: Sequence[int], before: Sequence[Message], said: Message, then: Sequence[Message], tools: Tools = ()) -> tuple[int, ...]:
+        """What the model reads when `then` has followed what it `said`: the tokens that it has read and written, and what is new.
+
+        `seen` ends with the end of its turn. What it wrote is not spelled anew: its tokens stay as it drew them, whatever form
+        the template would give them. Only where the template rewrites the conversation when it goes on (one that drops earlier
+        thoughts, say) is the whole of it read anew, as `prompt` has it.
+        """
+        messages = (*before, said, *then)
+        added = self._added(self._text(messages, tools, generation=True), before, said, tools)
+        return self.prompt(messages, tools) if added is None else (*seen, *self.encode(added))
+
+    @cached_property
+    def reads_calls(self) -> Callable[[str], Read]:
+        """How this model's calls of tools are read: as its template writes them, or as `tool_words` does where it knows none.
+
+        Raises UserError for a template that writes them in a form that is not known here.
+        """
+        call = ToolCall(f"{PROBE}1", {f"{PROBE}2": [1, "b"]}, "a23456789")
+        rendered = self.documents((Message("user", "a"), Message("assistant", "", (call,))))[-1]
+        written = self._words([t for t, mark in zip(rendered.token_ids, rendered.trained, strict=True) if mark])
+        for reader in READERS.values():
+            if [(c.name, c.arguments) for c in reader(written).calls] == [(call.name, call.arguments)]:
+                return reader
+        raise UserError(f"this chat template writes calls of tools in a form that cannot be read back ({written!r}): give another template")
+
+    def parse(self, token_ids: Sequence[int], tools: Tools = ()) -> Message:
+        """The assistant's message that these sampled tokens spell, without its end of turn.
+
+        With `tools` its calls are told from its words; one that cannot be read stays among them (`read` says what is wrong with it).
+        """
+        read = self.read(token_ids, tools)
+        return Message("assistant", read.content, read.calls)
+
+    def read(self, token_ids: Sequence[int], tools: Tools = ()) -> Read:
+        """The same, with complaints of calls that cannot be read. Raises UserError as `reads_calls`."""
+        words = self._words(token_ids)
+        return self.reads_calls(words) if tools else Read(words)
 
     def render(self, messages: Sequence[Message], tools: Tools = ()) -> Rendered:
         """A whole conversation as one text, with the assistant's own tokens marked.
@@ -170,6 +207,11 @@ class Renderer:
             found = [*found[:-1], longer] if longer else [*found, Rendered((), ()).followed_by(ids, own)]
         return found
 
+    def defused(self, text: str) -> str:
+        """The text with a blank in what would else be read as a mark of the format: what a page or a program says can then end no turn
+        and speak as nobody else."""
+        return self._marks.sub(lambda mark: f"{mark[0][:1]} {mark[0][1:]}", text)
+
     def encode(self, text: str) -> list[int]:
         """Plain text as tokens: no template, no special tokens added."""
         return self.tokenizer.encode(text, add_special_tokens=False)
@@ -180,6 +222,28 @@ class Renderer:
     def pieces(self, token_ids: Sequence[int]) -> list[str]:
         """Each token's own text, for showing; a token that is part of a character shows a replacement mark."""
         return [self.decode([t]) for t in token_ids]
+
+    def _words(self, token_ids: Sequence[int]) -> str:
+        """What sampled tokens say, without their end of turn."""
+        ended = len(token_ids) > 0 and token_ids[-1] in self.stop_token_ids
+        return self.decode(token_ids[:-1] if ended else token_ids)
+
+    def _added(self, whole: str, before: Sequence[Message], said: Message, tools: Tools) -> str | None:
+        """What the text has behind the turn in which this was said; None where it does not hold that turn, and all before, unchanged."""
+        openings, turn = self._openings(before, said, tools), self._text((*before, said), tools)
+        begun, own = _first_of(openings, whole), _first_of(openings, turn)
+        ends = re.compile("|".join(re.escape(self.decode([t])) for t in self.stop_token_ids))
+        if begun is None or own is None or not (n := len(ends.findall(turn, len(own)))):
+            return None
+        found = [match.end() for match in ends.finditer(whole, len(begun))][n - 1 : n]
+        if not found or not _holds(whole[len(begun) : found[0]], said):
+            return None
+        return whole[found[0] :]
+
+    @cached_property
+    def _marks(self) -> re.Pattern[str]:
+        special = [token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special]
+        return re.compile("|".join(re.escape(mark) for mark in sorted({*special, *tool_words.TAGS}, key=len, reverse=True)))
 
     def _own(self, added: Sequence[int]) -> list[bool]:
         """Marks up to the turn's end: what the template writes behind it (a newline, say) no model has to produce."""

@@ -15,6 +15,8 @@ from typing import Any
 
 from posttrain.types import Message, ToolCall
 
+TAGS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<tools>", "</tools>")
+
 HOW = (
     "You can call tools. To call one, write its name and its arguments as JSON between these tags:\n"
     '<tool_call>\n{"name": "…", "arguments": {…}}\n</tool_call>\n'

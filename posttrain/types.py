@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 
 class UserError(Exception):
     """Bad input. Its text is one clear sentence that says what to do; the command line prints it and exits with 2."""
+
+
+class ContextFull(UserError):
+    """A prompt leaves no room in the model's context for a single token."""
+
+
+class ToolError(Exception):
+    """A tool's own complaint, in one sentence for the model, which may try again. Whatever else a tool raises ends the attempt."""
 
 
 # ------------------------------------------------------------------------------------------- conversations and problems
@@ -150,10 +159,13 @@ class Rollout:
     outcome: Outcome = "terminated"
     sample: int = 0
     error: str = ""
+    """What failed, or which budget ran out, in a sentence; empty where there is nothing to say."""
     usage: Usage | None = None
     """What a server counted, for an attempt without completions because its tokens are not known."""
     retrievals: tuple[Retrieval, ...] = ()
     """What was looked up for it, in order; empty for an attempt without sources."""
+    state: Mapping[str, Any] = field(default_factory=dict)
+    """What the world that it was attempted in has come to, for the judge; must be JSON. Empty where the conversation is all."""
 
     @property
     def text(self) -> str:
@@ -226,6 +238,41 @@ class Agent(Protocol):
 
     async def attempt(self, problem: Problem, n: int, seed: int = 0) -> list[Rollout]:
         """`n` attempts, in order. The same (problem, n, seed) gives the same attempts from the same weights."""
+        ...
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What comes back to a turn of the model."""
+
+    messages: tuple[Message, ...] = ()
+    """What it is told; nothing where the attempt is over."""
+    done: bool = False
+    """The attempt is over: nothing is asked of the model any more."""
+
+
+class Env(Protocol):
+    """A conversation partner for a single attempt: tools, a person, or a world that changes. There is no reset."""
+
+    @property
+    def tools(self) -> Sequence[Mapping[str, Any]]:
+        """What the model may call, as JSON schemas in OpenAI's shape; the same throughout the attempt."""
+        ...
+
+    async def reply(self, message: Message) -> Reply:
+        """The answer to what the model said, its calls run. An exception ends the attempt: the machinery has failed."""
+        ...
+
+    def state(self) -> Mapping[str, Any]:
+        """What a judge has to know of it, as JSON; empty where the conversation says everything."""
+        ...
+
+
+class World(Protocol):
+    """Where attempts take place: gives each a partner of its own."""
+
+    def open(self, problem: Problem, seed: int) -> AbstractAsyncContextManager[Env]:
+        """A fresh partner for one attempt; what it has started ends with the context, however the attempt ended."""
         ...
 
 

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "posttrain"
 
 FLOORS = (
     ("types", "seeds", "losses", "advantages", "returns", "statistics", "calibration", "power"),
-    ("tool_words", "renderer", "batching", "data", "sandbox", "retrieval", "rewards"),
+    ("tool_words", "tool_calls", "renderer", "batching", "data", "sandbox", "retrieval", "rewards"),
     ("policy", "engine", "tools"),
     ("tasks", "agents"),
     ("scaling", "evals"),
@@ -122,9 +122,9 @@ def test_importing_does_nothing(modules: str, tmp_path: Path) -> None:
     assert (ended.stdout, ended.stderr, list(tmp_path.iterdir())) == ("", "", [])
 
 
-def test_tasks_rewards_and_scripted_agents_need_no_torch(tmp_path: Path) -> None:
-    rooms = [PACKAGE / "agents" / "scripted.py"]
-    rooms += [file for room in ("tasks", "rewards") for file in sorted((PACKAGE / room).glob("*.py")) if not file.stem.endswith("_worker")]
+def test_tasks_rewards_tools_and_the_loop_need_no_torch(tmp_path: Path) -> None:
+    rooms = [PACKAGE / "agents" / f"{name}.py" for name in ("scripted", "tool_agent")]
+    rooms += [file for room in ("tasks", "rewards", "tools") for file in sorted((PACKAGE / room).glob("*.py")) if not file.stem.endswith("_worker")]
     modules = ", ".join(name_of(file) for file in rooms)
     ended = fresh(f"import sys, {modules}; print(*(m for m in ('torch', 'transformers', 'peft') if m in sys.modules))", tmp_path)
     assert ended.stdout.strip() == ""

@@ -1,1 +1,10 @@
-"""What attempts problems: a bare model, a model with tools, or a script."""
+"""What attempts problems. An agent is `attempt(problem, n) -> rollouts`, whatever it is made of.
+
+- `loop`          the bare model, which answers once
+- `tool_agent`    the loop of many turns: a model in a world of tools, or in any other
+- `conversation`  its nouns: the transcript, who speaks, the limits, the journal
+- `local`         a policy, or another engine of tokens, as the speaker
+- `scripted`      agents and speakers whose words are known beforehand
+- `recorded`      the world of an attempt that was made, to try the model again in
+- `toolboxes`     tools by name
+"""

@@ -1,10 +1,11 @@
-"""An agent whose answers are a function: for baselines, dry runs and tests, where the truth is known beforehand."""
+"""An agent, and a speaker, whose words are a function: for baselines, dry runs and tests, where the truth is known beforehand."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from posttrain.agents.conversation import Spoken, Transcript
 from posttrain.types import Completion, Message, Problem, Rollout, Sampling
 
 END_OF_TEXT = 3
@@ -44,3 +45,15 @@ class ScriptedAgent:
         )
         said = text if whole else bytes(kept).decode(errors="replace")
         return Rollout(problem, (Message("assistant", said),), (completion,), "terminated" if whole else "truncated", sample)
+
+
+@dataclass(frozen=True)
+class ScriptedSpeaker:
+    """Says what `say(transcript, sample, seed)` gives, a text or a message with calls; it has no tokens. An exception is its own."""
+
+    say: Callable[[Transcript, int, int], Message | str]
+
+    async def speak(self, transcript: Transcript, n: int, seed: int, max_tokens: int) -> list[Spoken]:
+        samples = [transcript.sample] if transcript.turns else range(n)
+        said = [self.say(transcript, sample, seed) for sample in samples]
+        return [Spoken(Message("assistant", x) if isinstance(x, str) else x) for x in said]

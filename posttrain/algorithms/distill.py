@@ -33,15 +33,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from posttrain.agents.loop import ModelAgent
 from posttrain.batching import Batch, TokenSequence, pack, rollout_sequences
 from posttrain.data.conversations import Conversation, load_conversations
-from posttrain.engine.local import LocalEngine
 from posttrain.losses.policy import reinforce
 from posttrain.policy.divergence import divergences
 from posttrain.policy.hf import Policy, load_policy
 from posttrain.policy.optim import AdamWConfig
-from posttrain.renderer import Renderer
+from posttrain.renderer import Renderer, Tools
+from posttrain.training.agents import make_agent, offered
 from posttrain.training.job import Job
 from posttrain.training.likelihood import likelihood_step
 from posttrain.training.loop import StepResult, Trained
@@ -79,7 +78,11 @@ class Config(Settings):
     group_size: int = 4
     """Answers to each prompt."""
     max_tokens: int = 64
-    """Longest answer, in tokens."""
+    """Longest answer, in tokens; with --tools the longest turn."""
+    tools: str = ""
+    """With --on own: let student and teacher call tools: NAME[:key=value,…][,NAME…] of calculator, python, files, search, web, mcp."""
+    tool_steps: int = 4
+    """With --tools: turns of the model in one attempt, at most."""
     temperature: float = 1.0
     """Of sampling, and of both distributions."""
     when_bad: Literal["error", "drop"] = "error"
@@ -90,7 +93,7 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._at_least(1, "problems_per_step", "group_size", "max_tokens")
+        self._at_least(1, "problems_per_step", "group_size", "max_tokens", "tool_steps")
         if not self.temperature > 0:
             raise UserError("--temperature must be above 0")
         if not 0 < self.jsd_beta < 1:
@@ -99,6 +102,8 @@ class Config(Settings):
             raise UserError("--divergence sampled is for the student's own samples: say --on own")
         self._only_if(self.divergence == "jsd", "--divergence jsd", "jsd_beta")
         self._only_if(self.on != "teacher", "--on own or --on given", "divergence")
+        self._only_if(self.on == "own", "--on own", "tools")
+        self._only_if(bool(self.tools), "--tools", "tool_steps")
         self._only_if(self.on == "given", "--on given", "data", "when_bad", "when_too_long")
         self._only_if(self.on != "given", "--on own or --on teacher", "task", "group_size", "max_tokens")
 
@@ -130,6 +135,8 @@ class Learner:
     system: tuple[Message, ...]
     """What the teacher reads first."""
     config: Config
+    tools: Tools = ()
+    """What student and teacher may call."""
 
 
 async def step(learner: Learner) -> StepResult:
@@ -228,15 +235,14 @@ async def _round(learner: Learner, problems: Sequence[Problem], seeds: Sequence[
 def _lessons(learner: Learner, rollout: Rollout) -> list[Lesson]:
     if learner.config.on == "teacher":
         return [_from_teacher(learner, rollout)] if rollout.outcome == "terminated" else []
-    renderer = learner.trained.policy.renderer
-    prompt = renderer.prompt(with_system(learner.system, rollout.problem.messages))
-    found = []
-    for s in rollout_sequences(rollout):
-        logprobs = torch.tensor([x for c in rollout.completions for x in c.sampling_logprobs])
-        found.append(Lesson(s, TokenSequence(prompt, s.tokens, s.predicted, s.temperature), logprobs))
-    if len(found) != 1:
-        raise UserError("distillation on own samples needs answers of one turn")
-    longest, context = len(prompt) + len(found[0].teacher.tokens), learner.teacher.policy.max_context
+    stretches = rollout_sequences(rollout)
+    if learner.system and len(stretches) > 1:
+        raise UserError("--teacher-system needs a chat template that only appends: this one rewrites earlier turns of an attempt")
+    prompt = learner.trained.policy.renderer.prompt(with_system(learner.system, rollout.problem.messages), learner.tools)
+    logprobs = torch.tensor([x for c in rollout.completions for x in c.sampling_logprobs]).split([s.n_predicted for s in stretches])
+    teachers = [TokenSequence(prompt, s.tokens, s.predicted, s.temperature) if i == 0 else s for i, s in enumerate(stretches)]
+    found = [Lesson(*each) for each in zip(stretches, teachers, logprobs, strict=True)]
+    longest, context = max((len(s.prompt) + len(s.tokens) for s in teachers), default=0), learner.teacher.policy.max_context
     if longest > context:
         raise UserError(f"the teacher would read {longest} tokens, and its context holds {context}: shorten --teacher-system or --max-tokens")
     return found
@@ -284,9 +290,9 @@ async def train(config: Config) -> Path:
     system = (Message("system", _text(config.teacher_system)),) if config.teacher_system else ()
     task = await scored_task(config.task, judged=False) if config.on != "given" else None
     speaker = policy if config.on == "own" else teacher.policy
-    agent = ModelAgent(LocalEngine(speaker), speaker.renderer, Sampling(config.temperature, config.max_tokens))
+    agent = make_agent(speaker, Sampling(config.temperature, config.max_tokens), config.tools, config.tool_steps)
     given = _given(config, policy, teacher, system, job) if config.on == "given" else []
-    learner = Learner(trained, teacher, agent, task, task.problems("train") if task else [], given, system, config)
+    learner = Learner(trained, teacher, agent, task, task.problems("train") if task else [], given, system, config, await offered(agent))
     return await job.run_steps(trained, lambda _: step(learner))
 
 

@@ -37,15 +37,14 @@ import torch
 from torch import Tensor
 
 from posttrain.advantages import group_mean, has_signal, leave_one_out, max_rl, std_scaled
-from posttrain.agents.loop import ModelAgent
 from posttrain.batching import TokenSequence, pack, rollout_sequences
-from posttrain.engine.local import LocalEngine
 from posttrain.losses import policy as losses
 from posttrain.losses.kl import k1, k2, k3
 from posttrain.losses.ratio import importance_ratio, sequence_ratio
 from posttrain.losses.reduction import Reduction, token_weights
 from posttrain.policy.hf import Policy
 from posttrain.policy.optim import Optimizer
+from posttrain.training.agents import make_agent
 from posttrain.training.job import Job
 from posttrain.training.loop import StepResult, Trained
 from posttrain.training.reference import Reference
@@ -77,7 +76,11 @@ class Config(Settings):
     group_size: int = 8
     """Attempts at each problem."""
     max_tokens: int = 64
-    """Longest completion, in tokens."""
+    """Longest completion, in tokens; with --tools the longest turn."""
+    tools: str = ""
+    """Let the model call tools: NAME[:key=value,…][,NAME…] of calculator, python, files, search, web, mcp; task takes those of --task."""
+    tool_steps: int = 4
+    """With --tools: turns of the model in one attempt, at most."""
     temperature: float = 1.0
     """Of sampling; the loss speaks of the same tempered policy."""
 
@@ -117,7 +120,8 @@ class Config(Settings):
         if not self.temperature > 0:
             raise UserError("--temperature must be above 0: learning needs attempts that differ")
         super().__post_init__()
-        self._at_least(1, "problems_per_step", "max_tokens", "updates", "epochs")
+        self._at_least(1, "problems_per_step", "max_tokens", "updates", "epochs", "tool_steps")
+        self._only_if(bool(self.tools), "--tools", "tool_steps")
         self._at_least(0, "clip_low", "clip_high", "kl_coef", "extra_rounds")
         if self.updates > self.problems_per_step:
             raise UserError("--updates cannot exceed --problems-per-step: each update needs a problem")
@@ -125,6 +129,12 @@ class Config(Settings):
             raise UserError("--advantage max_rl divides by the mean reward, which a KL in the reward can turn negative: use --kl-in loss_k2")
         if self.reward.startswith("model:") and (self.advantage == "max_rl" or self.truncated == "wrong"):
             raise UserError("--advantage max_rl and --truncated wrong need rewards of which 0 is the least, which a reward model's are not")
+
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest attempt."""
+        return self.max_tokens * (self.tool_steps if self.tools else 1)
 
 
 # ------------------------------------------------------------------------------------------------------------- presets
@@ -228,7 +238,7 @@ class Tokens:
         """Spread each attempt's advantage and weight over its tokens; leave out what is unscored or cannot contribute."""
         stretches = [rollout_sequences(rollout) for rollout in round.rollouts]
         lengths = [sum(s.n_predicted for s in parts) for parts in stretches]
-        weights = token_weights(lengths, config.reduction, config.max_tokens if config.reduction == "constant" else None)
+        weights = token_weights(lengths, config.reduction, config.longest if config.reduction == "constant" else None)
         live_P1 = has_signal(advantages_PG)[:, None] | (not can_drop(config))
         live = (live_P1 & rewards(round, None, config).isfinite()).flatten().nonzero()[:, 0].tolist()
         sequences = [s for i in live for s in stretches[i]]
@@ -393,6 +403,6 @@ async def train(config: Config) -> Path:
     trained = job.trained(job.load_policy())
     policy = trained.policy
     reference = Reference.of(policy, config.model, config.dtype, bool(config.lora_rank)) if config.kl_coef else None
-    agent = ModelAgent(LocalEngine(policy), policy.renderer, Sampling(config.temperature, config.max_tokens))
+    agent = make_agent(policy, Sampling(config.temperature, config.max_tokens), config.tools, config.tool_steps, config.task)
     learner = Learner(trained, agent, task, task.problems("train"), reference, config)
     return await job.run_steps(trained, lambda number: step(learner, is_first=number == 1))

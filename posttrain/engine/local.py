@@ -25,7 +25,7 @@ from posttrain.policy.head import Head
 from posttrain.policy.hf import Policy
 from posttrain.policy.laid_out import LaidOut
 from posttrain.seeds import fold, uniforms
-from posttrain.types import Completion, Sampling, UserError
+from posttrain.types import Completion, ContextFull, Sampling, UserError
 
 Watch = Callable[[int, Sequence[int], Sequence[float]], bool]
 """Told after each token of a completion: its sample index, its tokens and log-probs so far; true ends it there."""
@@ -102,14 +102,16 @@ class LocalEngine:
     ) -> list[Completion]:
         """`n` completions of one prompt, in the order of their sample index. What `watch` ends has the stop reason `length`.
 
-        Raises UserError where the prompt leaves no room in the model's context for a single token.
+        Raises ContextFull where the prompt leaves no room in the model's context for a single token.
         """
         prompt = tuple(prompt_token_ids)
         room = self.policy.max_context - len(prompt)
-        if room < 1 or not prompt:
-            raise UserError(
+        if not prompt:
+            raise UserError("the prompt is empty")
+        if room < 1:
+            raise ContextFull(
                 f"the prompt has {len(prompt)} tokens and the model's context holds {self.policy.max_context}:"
-                " shorten the prompt, or take a model with a longer context" if prompt else "the prompt is empty"
+                " shorten the prompt, or take a model with a longer context"
             )
         if n < 1 or sampling.max_tokens < 1 or sampling.temperature < 0:
             raise UserError("sampling needs n and max_tokens of at least 1, and a temperature of at least 0")

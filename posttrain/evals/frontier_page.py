@@ -22,7 +22,7 @@ STYLE = (
 def page(found: Mapping[str, Any]) -> str:
     """One HTML file: what was gained, how it went, what was lost, and the figures as JSON. No script runs, nothing is fetched."""
     side_by_side = "".join(f"<figure>{picture}</figure>" for picture in (*frontier(found), *over_optimisation(found)))
-    tables = "".join(_html_table(*table) for table in tables_of(found))
+    tables = "".join(html_table(*table) for table in tables_of(found))
     data = json.dumps(found).replace("<", "\\u003c")
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>RLHF: what each method paid</title>'
@@ -138,7 +138,7 @@ def _n(m: Mapping[str, Any] | None) -> str:
     return str(m["n"]) if m else ""
 
 
-def _html_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def html_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in header)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><caption>{escape(title)}</caption><tr>{head}</tr>{body}</table>"

@@ -132,7 +132,7 @@ def record_row(record: Record) -> dict[str, Any]:
 def record_from(row: Mapping[str, Any]) -> Record:
     """What `record_row` wrote. Raises KeyError or TypeError for anything else."""
     asked = row["problem"]
-    problem = Problem(row["id"], tuple(map(_message, asked["messages"])), asked["answer"], asked["data"])
+    problem = Problem(row["id"], tuple(map(message_from, asked["messages"])), asked["answer"], asked["data"])
     return Record(problem, tuple(_attempt_from(attempt, problem) for attempt in row["attempts"]))
 
 
@@ -141,27 +141,30 @@ def _attempt_row(attempt: Attempt) -> dict[str, Any]:
     return {
         "messages": [asdict(message) for message in rollout.messages], "outcome": rollout.outcome, "error": rollout.error,
         "sample": rollout.sample, "score": score.value, "parts": score.parts, "explanation": score.explanation,
-        "completions": [asdict(completion) for completion in rollout.completions],
+        "state": rollout.state, "completions": [asdict(completion) for completion in rollout.completions],
         **({"usage": asdict(rollout.usage)} if rollout.usage else {}),
         **({"retrievals": [asdict(retrieval) for retrieval in rollout.retrievals]} if rollout.retrievals else {}),
     }  # fmt: skip
 
 
 def _attempt_from(row: Mapping[str, Any], problem: Problem) -> Attempt:
-    completions = tuple(map(_completion, row["completions"]))
-    messages = tuple(map(_message, row["messages"]))
-    usage = Usage(**row["usage"]) if row.get("usage") else None
-    retrievals = tuple(map(_retrieval, row.get("retrievals", ())))
-    rollout = Rollout(problem, messages, completions, row["outcome"], row["sample"], row["error"], usage, retrievals)
+    completions = tuple(map(completion_from, row["completions"]))
+    messages = tuple(map(message_from, row["messages"]))
+    rollout = Rollout(
+        problem, messages, completions, row["outcome"], row["sample"], row["error"], state=row.get("state", {}),
+        usage=Usage(**row["usage"]) if row.get("usage") else None, retrievals=tuple(map(_retrieval, row.get("retrievals", ()))),
+    )  # fmt: skip
     parts = {name: _number(value) for name, value in row["parts"].items()}
     return Attempt(rollout, Score(_number(row["score"]), parts, row["explanation"]))
 
 
-def _message(row: Mapping[str, Any]) -> Message:
+def message_from(row: Mapping[str, Any]) -> Message:
+    """The message that `asdict` made JSON of."""
     return Message(**{**row, "tool_calls": tuple(ToolCall(**call) for call in row["tool_calls"])})
 
 
-def _completion(row: Mapping[str, Any]) -> Completion:
+def completion_from(row: Mapping[str, Any]) -> Completion:
+    """The completion that `asdict` made JSON of."""
     logprobs = tuple(map(_number, row["sampling_logprobs"]))
     tokens = {name: tuple(row[name]) for name in ("prompt_token_ids", "token_ids")}
     return Completion(**{**row, **tokens, "sampling_logprobs": logprobs, "sampling": Sampling(**row["sampling"])})

@@ -16,6 +16,7 @@ and by the clock. As many run at once as there are processors; the others wait. 
 - `output`       the beginning and the end of what it writes
 - `launch`       from its start to its end
 - `places`       how many at a time
+- `talk`         a program that is talked to while it runs
 - `layers`       what is in force here, seen from within; `run` refuses where something required is missing
 - `hostile`      programs that try to get out, and what shows that they did not
 

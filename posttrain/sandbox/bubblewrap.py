@@ -30,12 +30,12 @@ GO = b"go\n"
 """What it waits for on the program's stdin."""
 TOOLS = {"bwrap": "bubblewrap", "setpriv": "util-linux", "prlimit": "util-linux", "env": "coreutils", "sh": "dash"}
 """What must be installed, and Debian's name for it."""
-SANDBOXES_AT_ONCE = 32
+SANDBOXES_AT_ONCE = 64
 """Of one process, each with a kernel uid of its own."""
 
 _GATE = 'echo ready; read -r go && [ "$go" = go ] && unset go && exec "$@"'
-_UIDS, _LAST_UID = 0x7000_0000, 0x77FF_FFFF
-"""Uids that no distribution and no container manager gives out: 32 for each process id, of which there are at most 2^22."""
+_UIDS, _LAST_UID = 0x7000_0000, 0x7FFF_FFFF
+"""Uids that no distribution and no container manager gives out: 64 for each process id, of which there are at most 2^22."""
 _USER = 1000
 _PACKAGES = "/packages"
 

@@ -44,7 +44,7 @@ def put(folder: int, files: Mapping[str, bytes | str], owner: int | None) -> Non
     """
     for name, content in files.items():
         _make_parents(folder, safe_name(name), owner)
-        with _opened(folder, safe_name(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
+        with opened(folder, safe_name(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
             _give(file, owner)
             view = memoryview(content.encode() if isinstance(content, str) else content)
             while view:
@@ -57,7 +57,7 @@ def _make_parents(folder: int, name: str, owner: int | None) -> None:
             os.mkdir(parent, dir_fd=folder)
         except FileExistsError:
             continue
-        with _opened(folder, str(parent), os.O_RDONLY | os.O_DIRECTORY) as made:
+        with opened(folder, str(parent), os.O_RDONLY | os.O_DIRECTORY) as made:
             _give(made, owner)
 
 
@@ -70,7 +70,7 @@ def take(folder: int, keep: Sequence[str] | Literal["all"], max_bytes: int, max_
     """The contents of the files to keep, by name, and why others are missing; in all at most so many bytes and files."""
     taken: dict[str, bytes] = {}
     left_out: dict[str, str] = {}
-    for name in _names(folder) if keep == "all" else keep:
+    for name in names(folder) if keep == "all" else keep:
         if len(taken) + len(left_out) >= max_files:
             left_out["…"] = f"there are more than {max_files} files"
             break
@@ -87,7 +87,7 @@ def _reason(error: OSError | UserError) -> str:
 
 
 def _read(folder: int, name: str, room: int) -> bytes:
-    with _opened(folder, name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY) as file:
+    with opened(folder, name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY) as file:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(0, "no regular file")
@@ -97,7 +97,7 @@ def _read(folder: int, name: str, room: int) -> bytes:
             return stream.read(room)
 
 
-def _names(folder: int, under: str = "", depth: int = 0) -> Iterator[str]:
+def names(folder: int, under: str = "", depth: int = 0) -> Iterator[str]:
     """Every printable name of something other than a folder, in order; `MAX_DEPTH` deep, and `MAX_NAMES` in a folder, at most."""
     with os.scandir(folder) as entries:
         some = sorted(islice(entries, MAX_NAMES), key=lambda entry: entry.name)
@@ -105,8 +105,8 @@ def _names(folder: int, under: str = "", depth: int = 0) -> Iterator[str]:
         if not entry.is_dir(follow_symlinks=False):
             yield f"{under}{entry.name}"
         elif depth < MAX_DEPTH:
-            with suppress(OSError), _opened(folder, entry.name, os.O_RDONLY | os.O_DIRECTORY) as inner:
-                yield from _names(inner, f"{under}{entry.name}/", depth + 1)
+            with suppress(OSError), opened(folder, entry.name, os.O_RDONLY | os.O_DIRECTORY) as inner:
+                yield from names(inner, f"{under}{entry.name}/", depth + 1)
 
 
 class _OpenHow(ctypes.Structure):
@@ -121,7 +121,7 @@ def _libc() -> ctypes.CDLL:
 
 
 @contextmanager
-def _opened(folder: int, name: str, flags: int) -> Iterator[int]:
+def opened(folder: int, name: str, flags: int) -> Iterator[int]:
     """A descriptor of what has this name beneath the folder. Raises OSError, with ELOOP or EXDEV where links are in the way."""
     how = _OpenHow(flags | os.O_CLOEXEC, 0o644 if flags & os.O_CREAT else 0, _RESOLVE)
     file = _libc().syscall(_OPENAT2, folder, os.fsencode(name), ctypes.byref(how), ctypes.sizeof(how))

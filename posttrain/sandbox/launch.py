@@ -46,15 +46,26 @@ def attend(programs: Sequence[Program], first_number: int, stop: Event) -> list[
     to the other; when the first has ended the second is hurried. `first_number` and those after it number the sandboxes
     within this process at this time. Where this machine gives out (no descriptors, no processes), none of them could start.
     """
+    with ExitStack() as stack:
+        return _attend(programs, first_number, stop, lambda: _connect(stack) if len(programs) == 2 else [_Descriptors(stack) for _ in programs])
+
+
+def attend_talk(program: Program, number: int, stop: Event, line: int) -> Ran:
+    """Run a program whose last argument is the number of a descriptor, `line`, over which it can be talked to; it is closed here."""
+    with ExitStack() as stack:
+        given = [_Descriptors(stack, line)]
+        return _attend([program], number, stop, lambda: given)[0]
+
+
+def _attend(programs: Sequence[Program], first_number: int, stop: Event, connect: Callable[[], list[_Descriptors]]) -> list[Ran]:
     try:
-        return _attend(programs, first_number, stop)
+        return _attended(programs, first_number, stop, connect())
     except OSError as error:
         return [Ran("could_not_start", explanation=f"the sandbox could not be set up: {error}") for _ in programs]
 
 
-def _attend(programs: Sequence[Program], first_number: int, stop: Event) -> list[Ran]:
+def _attended(programs: Sequence[Program], first_number: int, stop: Event, channels: list[_Descriptors]) -> list[Ran]:
     with ExitStack() as stack, selectors.DefaultSelector() as selector:
-        channels = _connect(stack) if len(programs) == 2 else [_Descriptors(stack) for _ in programs]
         running = [Running(program, kernel_uid(first_number + i), selector) for i, program in enumerate(programs)]
         for one, channel in zip(running, channels, strict=True):
             stack.callback(one.close)

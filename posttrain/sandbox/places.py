@@ -14,14 +14,16 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from posttrain.sandbox.bubblewrap import SANDBOXES_AT_ONCE
 from posttrain.sandbox.launch import attend
-from posttrain.sandbox.layers import PROBE_NUMBER, require
+from posttrain.sandbox.layers import require
 from posttrain.sandbox.program import Program, Ran
 from posttrain.types import UserError
 
 PER_JOB = 2
 """The most sandboxes of one job."""
-MOST_JOBS = PROBE_NUMBER // PER_JOB
+MOST_JOBS = SANDBOXES_AT_ONCE // 2 // PER_JOB
+"""The other half of the numbers is for sandboxes that are talked to."""
 
 
 def default_jobs() -> int:

@@ -54,7 +54,7 @@ def total(rollouts: Iterable[Rollout]) -> Spent:
 def searched(chosen: Rollout, spent: Spent, sample: int) -> SearchedRollout:
     """`chosen` as the search's attempt number `sample`, with `spent` in place of whatever record it carried."""
     return SearchedRollout(
-        chosen.problem, chosen.messages, chosen.completions, chosen.outcome, sample, chosen.error, spent=spent
+        chosen.problem, chosen.messages, chosen.completions, chosen.outcome, sample, chosen.error, state=chosen.state, spent=spent
     )
 
 

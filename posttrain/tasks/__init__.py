@@ -3,8 +3,10 @@
     task = load("arithmetic:levels=1+2+3")        task = load("gsm8k:path_train=train.jsonl,path_test=test.jsonl")
     task = load("rg:chain_sum,min_terms=2")       task = load("math500:path=math500.jsonl")
     task = load("humaneval:path=humaneval.jsonl") task = load("mbpp:path=mbpp.jsonl,n_shown=1")
+    task = load("ledger:horizon=8")               task = load("files:horizon=8,told=one_by_one")
 
-A new task is one file with `problems(split)`, `score(rollout)` and `solution(problem)`, and a line below.
+A new task is one file with `problems(split)`, `score(rollout)` and `solution(problem)`, and a line below. One whose problems
+are attempted with tools has a `world` as well.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ from collections.abc import Mapping, Sequence
 
 from posttrain.tasks.arithmetic import Arithmetic
 from posttrain.tasks.facts import Facts
+from posttrain.tasks.files_job import FilesJob
 from posttrain.tasks.gsm8k import GSM8K
 from posttrain.tasks.humaneval import HumanEval
 from posttrain.tasks.invented import Invented
+from posttrain.tasks.ledger import Ledger
 from posttrain.tasks.math500 import Math500
 from posttrain.tasks.mbpp import MBPP
 from posttrain.tasks.options import defaults, parse_options, split, typed_options, unknown
@@ -24,9 +28,9 @@ from posttrain.tasks.reasoning_gym import ReasoningGym
 from posttrain.tasks.tree import SolutionTree
 from posttrain.types import Problem, Score, Task, UserError, answered
 
-TASKS: Mapping[str, type[Arithmetic | Facts | GSM8K | HumanEval | Invented | Math500 | MBPP | SolutionTree]] = {
-    "arithmetic": Arithmetic, "facts": Facts, "gsm8k": GSM8K, "humaneval": HumanEval, "invented": Invented,
-    "math500": Math500, "mbpp": MBPP, "tree": SolutionTree,
+TASKS: Mapping[str, type[Arithmetic | Facts | FilesJob | GSM8K | HumanEval | Invented | Ledger | Math500 | MBPP | SolutionTree]] = {
+    "arithmetic": Arithmetic, "facts": Facts, "files": FilesJob, "gsm8k": GSM8K, "humaneval": HumanEval, "invented": Invented,
+    "ledger": Ledger, "math500": Math500, "mbpp": MBPP, "tree": SolutionTree,
 }  # fmt: skip
 
 

@@ -87,7 +87,7 @@ def summary(round: Round) -> dict[str, float]:
         "sampling/length_tokens": round.n_tokens / len(rollouts), "sampling/tokens": round.n_tokens,
         "sampling/truncated_frac": share("truncated"), "sampling/error_frac": share("error"),
         "sampling/surprisal_nats": surprisal / max(1, round.n_tokens),
-    } | _parts(round)  # fmt: skip
+    } | _parts(round) | _turns(rollouts)  # fmt: skip
 
 
 def _parts(round: Round) -> dict[str, float]:
@@ -98,6 +98,16 @@ def _parts(round: Round) -> dict[str, float]:
             if value == value:
                 values.setdefault(name, []).append(value)
     return {f"reward/part_{name}": sum(found) / len(found) for name, found in values.items()}
+
+
+def _turns(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """How attempts of several turns went: turns and answered calls of each, and the share of the calls that were no good. Nothing of bare answers."""
+    told = [m.content for r in rollouts for m in r.messages if m.role == "tool"]
+    if all(len(r.messages) <= 1 for r in rollouts):
+        return {}
+    errors = sum(content.startswith("error: ") for content in told)
+    turns = sum(m.role == "assistant" for r in rollouts for m in r.messages)
+    return {"agent/turns": turns / len(rollouts), "agent/calls": len(told) / len(rollouts), "agent/call_errors_frac": errors / max(1, len(told))}
 
 
 def rollout_rows(round: Round, advantages_PG: Tensor) -> list[dict[str, Any]]:

@@ -290,7 +290,7 @@ def test_a_system_message_where_the_format_has_none_is_refused_in_one_sentence(n
         ("smollm2", ["<|im_end|>"]),
         ("qwen2_5", ["<|im_end|>"]),
         ("qwen3", ["<|im_end|>"]),
-        ("llama3_2", ["<|eot_id|>"]),
+        ("llama3_2", ["<|eot_id|>", "<|eom_id|>"]),
         ("gemma2", ["<end_of_turn>", "<eos>"]),
         ("gemma3", ["<end_of_turn>", "<eos>"]),
     ],

@@ -149,9 +149,9 @@ def test_no_more_run_at_once_than_there_are_places_and_each_has_a_user_of_its_ow
         assert min(uid for uid, _, _ in spans) > 1 << 30
 
 
-@pytest.mark.parametrize("jobs", [0, -1, 16])
+@pytest.mark.parametrize("jobs", [0, -1, 17])
 def test_more_places_than_there_are_numbers_for_are_refused(jobs: int):
-    with pytest.raises(UserError, match="from 1 to 15 sandboxed jobs"):
+    with pytest.raises(UserError, match="from 1 to 16 sandboxed jobs"):
         Places(jobs)
 
 

@@ -1,0 +1,183 @@
+"""What an agent costs beside its model: the time of a step, and whether a hundred agents share the engine's batches.
+
+    python -m benchmarks.agent_overhead
+    python -m benchmarks.agent_overhead --agents 100 --markdown docs/BENCHMARKS.md
+
+- `a step`: from one turn of the model to the next, with a model that takes no time: the prompt made, the call read, the tool
+  `calculator` run, the step kept on disk; attempts one after the other. The goal: less than 5 ms
+- `a step, n at once`: the same for all agents at once, divided by their steps
+- `tokens a pass, alone` and `tokens a pass, n at once`: with the model itself, how many tokens each of its passes writes: 1 for an
+  agent alone, and near n where n share them. `tokens a second` beside
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from pathlib import Path
+from statistics import median
+
+from benchmarks.machine import Machine
+from benchmarks.report import HEADER
+from posttrain.agents.conversation import Limits
+from posttrain.agents.local import LocalSpeaker
+from posttrain.agents.tool_agent import ToolAgent
+from posttrain.engine.local import LocalEngine
+from posttrain.engine.scripted import ScriptedEngine
+from posttrain.policy.hf import Policy, load_policy
+from posttrain.renderer import Renderer
+from posttrain.runs.attempts import AttemptLog
+from posttrain.tools.calculator import calculator
+from posttrain.tools.calling import Calling
+from posttrain.tools.tool import tool
+from posttrain.types import Message, Problem, Rollout, Sampling, UserError
+
+GOAL_MS = 5.0
+CALL = '<tool_call>\n{"name": "calculator", "arguments": {"expression": "12*(3+4)"}}\n</tool_call>'
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure, and how to print it."""
+
+    model: str = "smollm2"
+    """Whose chat format, tokenizer and passes; its template must be one that calls in words."""
+    agents: int = 100
+    """How many at once."""
+    steps: int = 8
+    """Turns of each."""
+    repeats: int = 20
+    """Attempts one after the other."""
+    tokens: int = 16
+    """Tokens of a turn that the model itself writes."""
+    json: bool = False
+    """Print JSON, unrounded."""
+    markdown: Path | None = None
+    """Also append a dated section to this file (docs/BENCHMARKS.md)."""
+
+    def __post_init__(self) -> None:
+        if min(self.agents, self.repeats, self.tokens) < 1 or self.steps < 2:
+            raise UserError("--agents, --repeats and --tokens must be at least 1, --steps at least 2")
+
+
+@dataclass
+class CountingEngine(LocalEngine):
+    """Counts the model's passes that write."""
+
+    passes: int = 0
+
+    def _decode(self) -> None:
+        self.passes += 1
+        super()._decode()
+
+
+def scripted(renderer: Renderer, options: Options, folder: Path) -> ToolAgent:
+    """A model that calls the calculator in every turn, at once."""
+    written = (*renderer.encode(CALL), renderer.stop_token_ids[0])
+    speaker = LocalSpeaker(ScriptedEngine(lambda prompt, sample, seed: written), renderer)
+    return ToolAgent(speaker, Calling((tool(calculator),)), Limits(options.steps), AttemptLog(folder / "steps.jsonl").journal)
+
+
+async def step_times(renderer: Renderer, options: Options) -> dict[str, list[float]]:
+    """Milliseconds of a step: of each attempt, and of all at once."""
+    with tempfile.TemporaryDirectory() as folder:
+        agent = scripted(renderer, options, Path(folder))
+        alone = [await _timed(agent, 1, i, options) for i in range(options.repeats + 1)][1:]
+        return {"a step": alone, f"a step, {options.agents} at once": [await _timed(agent, options.agents, options.repeats + 1, options)]}
+
+
+async def _timed(agent: ToolAgent, n: int, number: int, options: Options) -> float:
+    begun = time.perf_counter()
+    rollouts = await asyncio.gather(*(agent.attempt(_problem(f"{number}/{i}"), 1) for i in range(n)))
+    milliseconds = 1e3 * (time.perf_counter() - begun)
+    _check([rollout for group in rollouts for rollout in group], options)
+    return milliseconds / (n * options.steps)
+
+
+async def passes(policy: Policy, options: Options) -> dict[str, float]:
+    """Tokens a pass and a second: of one agent, and of all at once. The model's turns are cut to one length, and go on as if ended."""
+    found = {}
+    for name, n in (("alone", 1), (f"{options.agents} at once", options.agents)):
+        engine = CountingEngine(policy)
+        speaker = _Cut(engine, policy.renderer, Sampling(max_tokens=options.tokens))
+        agent = ToolAgent(speaker, Calling((tool(calculator),)), Limits(steps=2))
+        begun = time.perf_counter()
+        await asyncio.gather(*(agent.attempt(_problem(str(i)), 1) for i in range(n)))
+        found[f"tokens a pass, {name}"] = engine.n_tokens / max(1, engine.passes)
+        found[f"tokens a second, {name}"] = engine.n_tokens / (time.perf_counter() - begun)
+    return found
+
+
+@dataclass(frozen=True)
+class _Cut(LocalSpeaker):
+    """Whatever the model says is followed by a question, so that every attempt has all its turns."""
+
+    async def speak(self, *asked):
+        return [replace(spoken, finished=True, complaints=("go on",), message=Message("assistant", "…")) for spoken in await super().speak(*asked)]
+
+
+def _problem(name: str) -> Problem:
+    return Problem(name, (Message("user", "What is 12*(3+4)? Answer with the number only."),), "84")
+
+
+def _check(rollouts: Sequence[Rollout], options: Options) -> None:
+    if any(len(r.completions) != options.steps or r.messages[1].content != "84" for r in rollouts):
+        raise UserError("the calculator was not called: take a --model whose calls are written in words, such as smollm2")
+
+
+def rows(times: dict[str, list[float]], counted: dict[str, float]) -> list[list[str]]:
+    """The table's rows, its header first."""
+    found = [["side", "median", "lowest", "highest"]]
+    found += [[f"{name}, ms", *(f"{value:.2f}" for value in (median(taken), min(taken), max(taken)))] for name, taken in times.items()]
+    return found + [[name, f"{value:.1f}", "", ""] for name, value in counted.items()]
+
+
+def markdown(command: str, conditions: str, table: Sequence[Sequence[str]]) -> str:
+    """A dated section."""
+    lines = [f"## {date.today().isoformat()}: agents beside their model", "", f"`{command}`", "", f"{conditions}.", ""]
+    header, *others = table
+    lines += [f"| {' | '.join(row)} |" for row in (header, ["---", *["---:"] * (len(header) - 1)], *others)]
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """`python -m benchmarks.agent_overhead`: exits with 2 on bad input, said in one sentence."""
+    import tyro
+
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        options = tyro.cli(Options, prog="python -m benchmarks.agent_overhead", args=argv, description=__doc__)
+        _report(options, shlex.join(["python", "-m", "benchmarks.agent_overhead", *argv]))
+    except UserError as error:
+        print(f"benchmarks.agent_overhead: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _report(options: Options, command: str) -> None:
+    machine = Machine.here()
+    policy = load_policy(options.model)
+    times = asyncio.run(step_times(policy.renderer, options))
+    counted = asyncio.run(passes(policy, options))
+    table = rows(times, counted)
+    if options.markdown is not None:
+        text = options.markdown.read_text() if options.markdown.is_file() else HEADER
+        options.markdown.write_text(f"{text.rstrip()}\n\n{markdown(command, f'{options.repeats} attempts of {options.steps} steps. {machine}', table)}")
+    if options.json:
+        print(json.dumps({"milliseconds": times, "counted": counted, "machine": asdict(machine)}))
+        return
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for name, *cells in table:
+        print("  ".join([name.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))]))
+    verdict = "is reached" if median(times["a step"]) < GOAL_MS else "is NOT reached"
+    print(f"\n{machine}\nThe goal, {GOAL_MS:g} ms for `a step`, {verdict}.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""A policy, or any other engine of tokens, as a speaker: what it has read and written keeps its tokens from turn to turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from posttrain.agents.conversation import Spoken, Transcript
+from posttrain.renderer import Renderer
+from posttrain.seeds import fold
+from posttrain.types import Completion, Engine, Message, Sampling, UserError
+
+
+@dataclass(frozen=True)
+class LocalSpeaker:
+    """Samples the assistant's turns from an engine, and reads the calls in them as the model writes them."""
+
+    engine: Engine
+    renderer: Renderer
+    sampling: Sampling = Sampling()
+    """Of each turn; its `max_tokens` is a turn's longest."""
+
+    async def speak(self, transcript: Transcript, n: int, seed: int, max_tokens: int) -> list[Spoken]:
+        """`n` turns, which depend on (seed, problem, sample, step) and on what was said, and on nothing else that is going on."""
+        where = (transcript.sample, len(transcript.turns)) if transcript.turns else ()
+        drawn = fold(seed, self.sampling.seed, transcript.problem.id, *where)
+        sampling = replace(self.sampling, seed=drawn, max_tokens=min(self.sampling.max_tokens, max_tokens))
+        completions = await self.engine.sample(self.prompt(transcript), n, sampling, self.renderer.stop_token_ids)
+        return [self._spoken(completion, transcript) for completion in completions]
+
+    def prompt(self, transcript: Transcript) -> tuple[int, ...]:
+        """The tokens that are read before the next turn; what tools said can end no turn in it (`Renderer.defused`). Raises UserError for a turn whose tokens are not known."""
+        if not transcript.turns:
+            return self.renderer.prompt(transcript.problem.messages, transcript.tools)
+        last = transcript.turns[-1]
+        if last.spoken.completion is None:
+            raise UserError("this attempt has a turn whose tokens were not kept, so that a policy cannot go on from it: begin it anew")
+        told = self._harmless(last.told or ())
+        before = self._harmless(transcript.messages[: -1 - len(told)])
+        seen = last.spoken.completion.prompt_token_ids + last.spoken.completion.token_ids
+        return self.renderer.prompt_after(seen, before, last.spoken.message, told, transcript.tools)
+
+    def _harmless(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        """The messages, in which what tools said holds no mark of the chat format."""
+        return tuple(replace(m, content=self.renderer.defused(m.content)) if m.role == "tool" else m for m in messages)
+
+    def _spoken(self, completion: Completion, transcript: Transcript) -> Spoken:
+        read = self.renderer.read(completion.token_ids, transcript.tools)
+        message = Message("assistant", read.content, read.calls)
+        return Spoken(message, completion, completion.stop_reason == "stop", read.complaints)

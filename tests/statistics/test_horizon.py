@@ -1,0 +1,63 @@
+"""Laws of success against the horizon, found again where they hold, and told apart where they do not."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from posttrain.statistics import fit_horizon, half_life
+
+HORIZONS = (1, 2, 4, 8, 16)
+
+
+def exact(chance, problems: int = 10, attempts: int = 10**6) -> tuple[list[int], list[int], list[int]]:
+    """So many attempts that shares are chances."""
+    rows = [(h, round(attempts * chance(h)), attempts) for h in HORIZONS for _ in range(problems)]
+    return tuple(map(list, zip(*rows, strict=True)))
+
+
+def drawn(chance, problems: int, attempts: int, seed: int = 0) -> tuple[list[int], list[int], list[int]]:
+    rng = np.random.default_rng(seed)
+    rows = [(h, int(rng.binomial(attempts, chance(h))), attempts) for h in HORIZONS for _ in range(problems)]
+    return tuple(map(list, zip(*rows, strict=True)))
+
+
+def test_a_constant_rate_is_found_with_its_half_life_and_shape_1() -> None:
+    fit = fit_horizon(*exact(lambda h: 0.9**h), resamples=5)
+    assert fit.step.value == pytest.approx(0.9, abs=1e-5) and fit.half_life.value == pytest.approx(math.log(0.5) / math.log(0.9), rel=1e-4)
+    assert fit.shape.value == pytest.approx(1, abs=1e-3) and fit.constant_at(8) == pytest.approx(fit.free_at(8), abs=1e-3)
+    assert half_life(0.5) == 1 and half_life(1) == math.inf and half_life(0) == 0
+
+
+def test_the_free_laws_find_their_own_parameters() -> None:
+    fit = fit_horizon(*exact(lambda h: math.exp(-((h / 6) ** 1.7))), resamples=5)
+    assert fit.weibull == pytest.approx((6, 1.7), rel=1e-3)
+    fit = fit_horizon(*exact(lambda h: 1 / (1 + (h / 5) ** 1.5)), resamples=5)
+    assert fit.logistic == pytest.approx((5, 1.5), rel=1e-3)
+    assert fit.h80.value == pytest.approx(5 * 0.25 ** (1 / 1.5), rel=1e-3)
+
+
+def test_intervals_hold_the_truth_of_a_constant_rate_and_leave_out_a_drift() -> None:
+    fits = [fit_horizon(*drawn(lambda h: 0.93**h, 20, 4, seed), resamples=30) for seed in range(12)]
+    assert np.mean([f.step.low <= 0.93 <= f.step.high for f in fits]) >= 0.75
+    assert np.mean([f.shape.low <= 1 <= f.shape.high for f in fits]) >= 0.75
+    assert fit_horizon(*drawn(lambda h: math.exp(-((h / 8) ** 2)), 30, 4), resamples=40).shape.low > 1.2
+
+
+def test_problems_that_are_unlike_make_success_fall_slower_than_a_constant_rate() -> None:
+    rng = np.random.default_rng(0)
+    rates = rng.beta(6, 1, 60)
+    rows = [(h, int(rng.binomial(4, p**h)), 4) for h in HORIZONS for p in rates]
+    assert fit_horizon(*zip(*rows, strict=True), resamples=40).shape.high < 1
+
+
+def test_where_all_or_nothing_succeeds_p_has_an_interval_and_the_free_laws_are_silent() -> None:
+    all_right = fit_horizon([1, 4] * 10, [3] * 20, [3] * 20)
+    assert (all_right.step.value, all_right.step.high) == (1, 1) and 0.9 < all_right.step.low < 0.97
+    assert all_right.half_life.value == math.inf and 8 < all_right.half_life.low < 10 and math.isnan(all_right.shape.value)
+    none = fit_horizon([1, 4] * 10, [0] * 20, [3] * 20)
+    assert (none.step.value, none.step.low, none.half_life.value) == (0, 0, 0) and none.step.high < 0.6
+    with pytest.raises(ValueError, match="could be judged"):
+        fit_horizon([1], [0], [0])
