@@ -12,19 +12,23 @@ Legend: P problems, S attempts at one problem, C clusters of problems, M models.
     significance   is a difference chance? one, or many at once
     power          how small a difference n problems can show, and how many it would take; the verdict
     passk          pass@k and pass^k, unbiased
+    crossing       from how many attempts on the base is ahead
+    bootstrap      intervals of what has no formula
     selection      what the best of many measurements owes to luck
 
 Distributions, tests and adjustments are those of scipy and statsmodels wherever they have them.
 """
 
+from posttrain.statistics.bootstrap import percentile_interval, replicate_correlation, resampled_weights, spread
 from posttrain.statistics.columns import (
     CONFIDENCE, Column, Labels, Ragged, count_unscored, disagreement, problem_means, ratio_contributions,
 )  # fmt: skip
+from posttrain.statistics.crossing import Crossover, crossover
 from posttrain.statistics.means import (
     CountMethod, clustered_mean, clustered_rate, count_interval, mean_over_problems, rate_interval, rate_over_problems,
 )  # fmt: skip
 from posttrain.statistics.paired import (
-    paired_difference, paired_rate_difference, unpaired_difference, unpaired_rate_difference,
+    joined, paired_difference, paired_rate_difference, unpaired_difference, unpaired_rate_difference,
 )  # fmt: skip
 from posttrain.statistics.passk import pass_at_k, pass_hat_k
 from posttrain.statistics.power import (
@@ -32,14 +36,16 @@ from posttrain.statistics.power import (
 )  # fmt: skip
 from posttrain.statistics.selection import Selection, expected_maximum, select
 from posttrain.statistics.significance import (
-    benjamini_hochberg, holm, is_saturated, mcnemar_p_value, sign_flip_p_value, significant_changes, unpaired_p_value,
+    benjamini_hochberg, changes_by_chance, holm, is_saturated, mcnemar_p_value, sign_flip_p_value, significant_changes, unpaired_p_value,
 )  # fmt: skip
 
 __all__ = [
-    "CONFIDENCE", "Column", "CountMethod", "Labels", "Outcome", "Ragged", "Selection", "Verdict",
-    "benjamini_hochberg", "clustered_mean", "clustered_rate", "count_interval", "count_unscored", "detectable_effect",
-    "difference_variance", "disagreement", "expected_maximum", "holm", "is_saturated", "mcnemar_p_value", "mean_over_problems",
-    "paired_difference", "paired_rate_difference", "pass_at_k", "pass_hat_k", "power_of", "problem_means", "problems_needed",
-    "rate_interval", "rate_over_problems", "ratio_contributions", "select", "sign_flip_p_value", "significant_changes",
-    "unpaired_difference", "unpaired_p_value", "unpaired_rate_difference", "verdict",
+    "CONFIDENCE", "Column", "CountMethod", "Crossover", "Labels", "Outcome", "Ragged", "Selection", "Verdict",
+    "benjamini_hochberg", "changes_by_chance", "clustered_mean", "clustered_rate", "count_interval", "count_unscored",
+    "crossover", "detectable_effect", "difference_variance", "disagreement", "expected_maximum", "holm", "is_saturated",
+    "joined", "mcnemar_p_value", "mean_over_problems", "paired_difference", "paired_rate_difference", "pass_at_k",
+    "pass_hat_k", "percentile_interval", "power_of", "problem_means", "problems_needed", "rate_interval",
+    "rate_over_problems", "ratio_contributions", "replicate_correlation", "resampled_weights", "select",
+    "sign_flip_p_value", "significant_changes", "spread", "unpaired_difference", "unpaired_p_value",
+    "unpaired_rate_difference", "verdict",
 ]  # fmt: skip
