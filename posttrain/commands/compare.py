@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from posttrain.commands.base import completeness, make_folder, positional, progress, show
-from posttrain.commands.measuring import MeasureArgs, chosen_problems, subject
+from posttrain.commands.base import completeness, file_name, make_folder, positional, progress, show
+from posttrain.commands.measuring import MeasureArgs, chosen_problems, confide, settings, subject
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,8 @@ class Args(MeasureArgs):
     """A task that was not trained on, such as facts: accuracy lost there is the alignment tax."""
     untouched_samples: int = 4
     """Attempts at each of its problems."""
+    matched_temperature: Literal["", "entropy", "agreement"] = ""
+    """Also sample the base at the temperature at which its entropy per token, or its answers' agreement, is the trained model's."""
 
 
 async def main(args: Args) -> int:
@@ -39,6 +40,8 @@ async def main(args: Args) -> int:
     if not args.trained:
         raise UserError("compare needs two models: posttrain compare BASE TRAINED --task …")
     kept = [is_kept(Path(name)) for name in (args.base, args.trained)]
+    if any(kept) and args.matched_temperature:
+        raise UserError("--matched-temperature has to sample the base: give compare the two models in place of their evaluations' folders")
     if any(kept) and not all(kept):
         raise UserError("compare takes two models, or two folders that posttrain eval wrote, and not one of each")
     make_folder(args.out)
@@ -82,7 +85,8 @@ async def _measured(args: Args):
     subjects = []
     for name in (args.base, args.trained):
         policy, agent, keeper = subject(name, args)
-        subjects.append(Subject(name, str(resolve(name)), agent, policy, policy.renderer.encode, policy.renderer.decode, keeper))
+        encode, decode = policy.renderer.encode, policy.renderer.decode
+        subjects.append(Subject(name, str(resolve(name)), agent, policy, encode, decode, keeper, confide(policy, agent, args)))
     history = training_history(Path(args.trained), policy.renderer)  # a damaged log is found before the work, not after
     found = []
     for i, (task, problems) in enumerate(chosen):
@@ -93,9 +97,30 @@ async def _measured(args: Args):
             comparison = await compare(
                 *subjects, task, problems, args.samples, args.seed, split=args.split, untouched_task=also, unscored_ok=args.unscored_ok,
                 untouched_samples=args.untouched_samples, heldout_tokens=0 if i else 256, on_attempt=lambda _, bar=bar: bar.advance(),
+                matched=_matching(args, subjects[0], task),
             )  # fmt: skip
         found.append(replace(comparison, training=history))
     return found
+
+
+def _matching(args: Args, base, task):
+    """What sets the trained model against the base at another temperature; None where that was not asked for."""
+    from posttrain.evals.compare import paired_row
+    from posttrain.evals.matched import match_base
+    from posttrain.runs.records import NAME, RecordLog
+
+    if not args.matched_temperature:
+        return None
+
+    def base_at(temperature: float):
+        agent = replace(base.agent, sampling=replace(base.agent.sampling, temperature=temperature))
+        log = RecordLog(args.out / NAME, settings(args.base, agent.sampling, str(base.scorer.base.dtype)), args.resume) if args.out else None
+        return replace(base, agent=agent, keeper=log)
+
+    async def matched(before, after):
+        return await match_base(base_at, task, before, after, paired_row, args.matched_temperature)
+
+    return matched
 
 
 def _write(comparisons, out: Path | None) -> dict:
@@ -117,11 +142,12 @@ def _pages(comparisons, out: Path) -> list[Path]:
     """report.html, or with several tasks a page that bears each one's name."""
     if len(comparisons) == 1:
         return [out / "report.html"]
-    return [out / f"report-{re.sub(r'[^A-Za-z0-9.]+', '-', comparison.task)}.html" for comparison in comparisons]
+    return [out / f"report-{file_name(comparison.task)}.html" for comparison in comparisons]
 
 
 def _print(comparisons, out: Path | None) -> None:
     """The table, the verdict, and where the pages are."""
+    from posttrain.evals.reliability import change_lines
     from posttrain.evals.report import headline
     from posttrain.evals.table import comparisons_table, table
 
@@ -130,5 +156,7 @@ def _print(comparisons, out: Path | None) -> None:
         whose = "verdict" if len(comparisons) == 1 else f"verdict on {comparison.task}"
         outcome = "none" if comparison.withheld else comparison.verdict.outcome
         print(f"{whose}: {outcome}. {headline(comparison.to_json())}")
+        for line in change_lines(comparison.calibration) if not comparison.withheld else ():
+            print(line)
     for page in _pages(comparisons, out) if out is not None else []:
         print(f"\nreport: {page}")

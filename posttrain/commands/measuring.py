@@ -33,6 +33,8 @@ class MeasureArgs:
     """Folder for the results: JSON, every attempt with its token ids in records.jsonl, and with compare the page report.html."""
     resume: bool = True
     """Take what records.jsonl in --out already holds of the same problems, settings and model, and attempt only the rest."""
+    calibration: tuple[Literal["agreement", "p_true", "verbalised", "options"], ...] = ("agreement",)
+    """Ways to ask how sure the model is: agreement of its attempts (free), p_true, verbalised (both ask about its own answers), options."""
     unscored_ok: bool = False
     """Print a headline even where more than 5% of the attempts could not be scored."""
     json: bool = False
@@ -70,6 +72,16 @@ def subject(model: str, args: MeasureArgs):
     agent = ModelAgent(LocalEngine(policy), policy.renderer, Sampling(args.temperature, args.max_tokens))
     keeper = RecordLog(args.out / NAME, settings(model, agent.sampling, str(policy.base.dtype)), args.resume) if args.out else None
     return policy, agent, keeper
+
+
+def confide(policy, agent, args: MeasureArgs):
+    """What asks the model how sure it is of the attempts in some records."""
+    from posttrain.evals.confidence import ask
+
+    async def asked(task, records):
+        return await ask(args.calibration, task, records, agent, policy, policy.renderer.prompt, policy.renderer.encode, args.seed)
+
+    return asked
 
 
 def settings(model: str, sampling, dtype: str) -> dict:

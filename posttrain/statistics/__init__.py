@@ -21,7 +21,7 @@ Distributions, tests and adjustments are those of scipy and statsmodels wherever
 
 from posttrain.statistics.bootstrap import percentile_interval, replicate_correlation, resampled_weights, spread
 from posttrain.statistics.columns import (
-    CONFIDENCE, Column, Labels, Ragged, count_unscored, disagreement, problem_means, ratio_contributions,
+    CONFIDENCE, Column, Labels, Ragged, count_unscored, disagreement, halves, problem_means, ratio_contributions,
 )  # fmt: skip
 from posttrain.statistics.crossing import Crossover, crossover
 from posttrain.statistics.means import (
@@ -42,7 +42,7 @@ from posttrain.statistics.significance import (
 __all__ = [
     "CONFIDENCE", "Column", "CountMethod", "Crossover", "Labels", "Outcome", "Ragged", "Selection", "Verdict",
     "benjamini_hochberg", "changes_by_chance", "clustered_mean", "clustered_rate", "count_interval", "count_unscored",
-    "crossover", "detectable_effect", "difference_variance", "disagreement", "expected_maximum", "holm", "is_saturated",
+    "crossover", "detectable_effect", "difference_variance", "disagreement", "expected_maximum", "halves", "holm", "is_saturated",
     "joined", "mcnemar_p_value", "mean_over_problems", "paired_difference", "paired_rate_difference", "pass_at_k",
     "pass_hat_k", "percentile_interval", "power_of", "problem_means", "problems_needed", "rate_interval",
     "rate_over_problems", "ratio_contributions", "replicate_correlation", "resampled_weights", "select",
