@@ -106,7 +106,7 @@ def calibrate(predictions: Predictions, n_unparsed: int = 0, seed: int = 0) -> C
         confidence=rate(predictions.confidences),
         ece=_with_chance(resamples, "equal_width", n_unparsed),
         ece_adaptive=_with_chance(resamples, "equal_mass", n_unparsed),
-        brier=rate(_squares(predictions)),
+        brier=replace(rate(_squares(predictions)), unit=""),
         parts=calibration.brier_parts(*columns, BINS),
         auroc=_auroc(resamples, n_unparsed),
         bins=tuple(calibration.reliability(*columns, BINS, clusters=predictions.clusters)),

@@ -253,6 +253,27 @@ def test_a_comparison_as_text_says_where_the_page_is_and_a_model_equals_itself(p
     assert all(row["difference"]["value"] == 0 for row in rows if row["difference"])
 
 
+def test_a_comparison_asks_how_sure_both_are_and_sets_the_trained_model_against_a_matched_base(posttrain, a_run: Path, tmp_path: Path) -> None:
+    measure = ("--task", "arithmetic:levels=1,n_test=6", "--samples", "3", *SMALL, "--calibration", "agreement", "p_true", "verbalised")
+    argv = ("compare", "tiny", a_run, *measure, "--matched-temperature", "entropy", "--unscored-ok", "--out", tmp_path / "c")
+    found = posttrain(*argv, "--json").json
+    assert {"ece_p_true", "brier_p_true", "auroc_p_true"} <= {row["name"] for row in found["rows"]}
+    assert found["matched"]["by"] == "entropy" and found["matched"]["rows"][0]["difference"]["n"] == 3
+    assert len(found["findings"]) == 2 and found["crossover"]["largest_k"] == 3
+    written = (tmp_path / "c" / "records.jsonl").read_bytes()
+    said = posttrain(*argv).out
+    assert (tmp_path / "c" / "records.jsonl").read_bytes() == written, "the base's attempts at each temperature are kept as well"
+    assert "verdict: tied." in said and found["findings"][1] in said
+    for name, model in (("a", "tiny"), ("b", a_run)):
+        said = posttrain("eval", "--model", model, *measure, "--out", tmp_path / name).out
+        assert "calibration, 95% intervals" in said and "P(True)" in said
+    assert "<svg" in (tmp_path / "a" / "reliability-arithmetic-p_true.svg").read_text()
+    again = posttrain("compare", tmp_path / "a", tmp_path / "b", "--json").json
+    assert again["calibration"] == found["calibration"]
+    assert_refused(posttrain("compare", tmp_path / "a", tmp_path / "b", "--matched-temperature", "entropy"), "has to sample the base")
+    assert_refused(posttrain("compare", "tiny", "tiny", *MEASURE, "--matched-temperature", "entropy"), "at least four problems")
+
+
 def test_attempts_that_could_not_be_scored_make_work_done_in_part() -> None:
     assert (base.completeness(0.01), base.completeness(0.0), base.PARTIAL) == (base.PARTIAL, base.DONE, 3)
 

@@ -106,7 +106,7 @@ async def _measured(args: Args):
 def _matching(args: Args, base, task):
     """What sets the trained model against the base at another temperature; None where that was not asked for."""
     from posttrain.evals.compare import paired_row
-    from posttrain.evals.matched import match_base
+    from posttrain.evals.matched import match_base, most_attempts
     from posttrain.runs.records import NAME, RecordLog
 
     if not args.matched_temperature:
@@ -118,7 +118,10 @@ def _matching(args: Args, base, task):
         return replace(base, agent=agent, keeper=log)
 
     async def matched(before, after):
-        return await match_base(base_at, task, before, after, paired_row, args.matched_temperature)
+        with progress("base's temperature", most_attempts(after)) as bar:
+            return await match_base(
+                base_at, task, before, after, paired_row, args.matched_temperature, on_attempt=lambda _, bar=bar: bar.advance(),
+            )  # fmt: skip
 
     return matched
 

@@ -59,13 +59,13 @@ async def main(args: Args) -> int:
 
 def _show_calibration(evaluation, unscored_ok: bool) -> None:
     """A row for each way in which the model was asked how sure it is."""
-    from posttrain.evals.reliability import reading, reading_lines
+    from posttrain.evals.reliability import form_calibration, form_lines
     from posttrain.evals.table import calibration_table
 
-    found = [reading(one, evaluation.seed) for one in evaluation.confidences]
+    found = [form_calibration(one, evaluation.seed) for one in evaluation.confidences]
     if found and (unscored_ok or not evaluation.withheld):
         show(calibration_table(found))
-        print("\n".join(reading_lines(found)))
+        print("\n".join(form_lines(found)))
 
 
 def _draw(evaluations, out: Path) -> None:

@@ -16,7 +16,7 @@ from posttrain.evals.findings import crossover_sentence, matched_sentence
 from posttrain.evals.measure import Evaluation, measure
 from posttrain.evals.quantities import Better, Quantity
 from posttrain.evals.records import Attempt, Keeper, Record, prompt_text
-from posttrain.evals.reliability import reading_rows, readings
+from posttrain.evals.reliability import form_changes, form_rows
 from posttrain.evals.scorer import TokenScorer
 from posttrain.types import Agent, Measurement, Problem, Task
 
@@ -126,7 +126,7 @@ def assembled(
     ks = tuple(k for k in before.ks if k in after.ks)
     accuracy = next(row for row in rows if row.name == "accuracy")
     assert accuracy.difference is not None and accuracy.p_value is not None, "both models have one"
-    calibration = readings(before.confidences, after.confidences, before.seed)
+    calibration = form_changes(before.confidences, after.confidences, before.seed)
     crossover = _crossover(before, after) if paired else None
     return Comparison(
         base=base,
@@ -137,7 +137,7 @@ def assembled(
         n_problems=min(len(before.records), len(after.records)),
         seed=before.seed,
         sampling=before.sampling,
-        rows=(*rows, *reading_rows(calibration)),
+        rows=(*rows, *form_rows(calibration)),
         pass_at_k=PassAtK(ks, *(tuple(e[f"pass@{k}"] for k in ks) for e in (before, after))),
         problems=tuple(map(problem_change, before.records, after.records)) if paired else (),
         examples=examples,

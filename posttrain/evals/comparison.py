@@ -102,7 +102,7 @@ class Scaling:
 
 
 @dataclass(frozen=True)
-class Reading:
+class FormCalibration:
     """One way of asking, measured on one model."""
 
     form: str
@@ -115,13 +115,13 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class ReadingChange:
+class FormChange:
     """One way of asking, before and after."""
 
     form: str
     title: str
-    base: Reading
-    trained: Reading
+    base: FormCalibration
+    trained: FormCalibration
     change: CalibrationChange
 
 
@@ -177,7 +177,7 @@ class Comparison:
     """What these show, in sentences."""
     matched: Matched | None = None
     """The trained model against the base at another temperature, where that was asked for."""
-    calibration: tuple[ReadingChange, ...] = ()
+    calibration: tuple[FormChange, ...] = ()
     """One for each way in which both were asked how sure they are."""
 
     def __getitem__(self, name: str) -> Row:

@@ -15,14 +15,13 @@ import asyncio
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from posttrain.calibration_intervals import Predictions
-from posttrain.evals.choices import Choice, Encode, Prompt, capitals, score_choices
 from posttrain.evals.records import Attempt, Record, prompt_text
 from posttrain.evals.scorer import TokenScorer
 from posttrain.rewards.exact import normalise
@@ -44,6 +43,8 @@ PROPOSED = "Question: {question}\nProposed answer: {answer}\n"
 ASK_TRUE = PROPOSED + "Is the proposed answer true or false? Answer with one word, True or False."
 ASK_PERCENT = PROPOSED + "How likely is it that the proposed answer is right? Answer with a percentage from 0% to 100%, and nothing else."
 
+Prompt = Callable[[Sequence[Message]], Sequence[int]]
+Encode = Callable[[str], Sequence[int]]
 AnswerOf = Callable[[str], Hashable | None]
 """The answer in a reply, in one way of writing; None where it holds none."""
 
@@ -166,26 +167,31 @@ async def verbalised(
 
 
 def options(
-    logprobs: Sequence[Sequence[float]], right: Sequence[int], clusters: Sequence[str], form: str = "options", note: str = ""
+    logprobs: Sequence[Sequence[float]], right: Sequence[Collection[int]], clusters: Sequence[str], form: str = "options", note: str = ""
 ) -> Confidences:
     """Of each question: the probability of the likeliest option among those given, which is not the model's of saying it.
 
-    logprobs [questions][options] in nats; `right` is the place of the right option, `clusters` what intervals count.
+    logprobs [questions][options] in nats; `right` holds the places of each question's right options, `clusters` what intervals count.
+    Where a question has several right options there are no logits: a temperature is fitted to one truth.
     """
     chosen = tuple(int(np.argmax(row)) for row in logprobs)
     confidences = tuple(float(softmax(row)[i]) for row, i in zip(logprobs, chosen, strict=True))
-    outcomes = tuple(float(i == truth) for i, truth in zip(chosen, right, strict=True))
-    together = tuple(str(i) for i in range(len(chosen)))
-    rows = tuple(tuple(map(float, row)) for row in logprobs)
-    return Confidences(form, Predictions(confidences, outcomes, tuple(clusters), together), 0, rows, chosen, tuple(right), note)
+    outcomes = tuple(float(i in places) for i, places in zip(chosen, right, strict=True))
+    predictions = Predictions(confidences, outcomes, tuple(clusters), tuple(str(i) for i in range(len(chosen))))
+    if any(len(places) != 1 for places in right):
+        return Confidences(form, predictions, note=note)
+    rows, truth = tuple(tuple(map(float, row)) for row in logprobs), tuple(place for (place,) in right)
+    return Confidences(form, predictions, 0, rows, chosen, truth, note)
 
 
-def capital_options(scorer: TokenScorer, prompt: Prompt, encode: Encode, choices: Sequence[Choice] | None = None) -> Confidences:
-    """`options` by letter, of questions that need no task: the capitals, or those given. Questions of one id count as one."""
-    choices = capitals() if choices is None else choices
+def capital_options(scorer: TokenScorer, prompt: Prompt, encode: Encode) -> Confidences:
+    """`options` by letter, of questions that need no task: the capitals of 32 countries. Questions of one country count as one."""
+    from posttrain.evals.choices import capitals, score_choices
+
+    choices = capitals()
     scores = score_choices(scorer, prompt, encode, choices)
     note = "of the capitals of 32 countries, by letter: the same questions whatever the task"
-    return options(scores.letter, [c.answer for c in choices], [c.id for c in choices], note=note)
+    return options(scores.letter, [(c.answer,) for c in choices], [c.id for c in choices], note=note)
 
 
 # ---------------------------------------------------------------------------------------------------------------- parts

@@ -16,7 +16,7 @@ OUTCOMES = {
 def crossover_sentence(found: Crossover) -> str:
     """From how many attempts on the base is ahead of the trained model."""
     ends = " to ".join(_attempts(k, found.largest_k) for k in (found.low, found.high))
-    evidence = f"95% interval {ends}, n = {found.n} problems"
+    evidence = f"n = {found.n} problems" if math.isinf(found.low) else f"95% interval {ends}, n = {found.n} problems"
     if found.k == 1:
         return f"pass@k: the base is ahead from the first attempt on ({evidence})."
     where = f"nowhere ahead up to k = {found.largest_k}" if math.isinf(found.k) else f"ahead from k = {found.k:.0f} on"

@@ -123,6 +123,12 @@ async def match_base(
     return Matched(temperature, start, by, target, reached.measurement, rows, verdict, _note(temperature, start))
 
 
+def most_attempts(after: Evaluation, fitting_samples: int = FITTING_SAMPLES) -> int:
+    """How many attempts `match_base` makes at most."""
+    fitting = len(after.records) // 2
+    return (BISECTIONS + 2) * fitting * min(fitting_samples, after.samples) + (len(after.records) - fitting) * after.samples
+
+
 def sureness(records: Sequence[Record], by: MatchedBy, answer_of: AnswerOf) -> Quantity:
     """Nats per sampled token, or the chance that two attempts at a problem end in the same answer."""
     if by == "entropy":

@@ -12,7 +12,7 @@ from posttrain import statistics
 from posttrain.calibration import fit_temperature
 from posttrain.calibration_intervals import Calibration, calibrate, calibration_change
 from posttrain.evals.chart import Mark, Series, chart
-from posttrain.evals.comparison import Reading, ReadingChange, Row, Scaling
+from posttrain.evals.comparison import FormCalibration, FormChange, Row, Scaling
 from posttrain.evals.confidence import Confidences, softmax
 from posttrain.types import Measurement
 
@@ -22,22 +22,22 @@ REFITS = 200
 FIGURES = (("ece", "ECE", "lower"), ("brier", "Brier score", "lower"), ("auroc", "AUROC", "higher"))
 
 
-def reading(confidences: Confidences, seed: int = 0) -> Reading:
+def form_calibration(confidences: Confidences, seed: int = 0) -> FormCalibration:
     """All that one model's confidences of one form say."""
     measured = calibrate(confidences.predictions, confidences.n_unparsed, seed)
-    return Reading(confidences.form, confidences.title, measured, scaled(confidences, seed), confidences.n_unparsed, confidences.note)
+    return FormCalibration(confidences.form, confidences.title, measured, scaled(confidences, seed), confidences.n_unparsed, confidences.note)
 
 
-def readings(before: Sequence[Confidences], after: Sequence[Confidences], seed: int = 0) -> tuple[ReadingChange, ...]:
+def form_changes(before: Sequence[Confidences], after: Sequence[Confidences], seed: int = 0) -> tuple[FormChange, ...]:
     """The forms that both models were asked in."""
     pairs = [(was, now) for was in before for now in after if was.form == now.form]
     return tuple(
-        ReadingChange(was.form, was.title, reading(was, seed), reading(now, seed), calibration_change(was.predictions, now.predictions, seed))
+        FormChange(was.form, was.title, form_calibration(was, seed), form_calibration(now, seed), calibration_change(was.predictions, now.predictions, seed))
         for was, now in pairs
     )
 
 
-def reading_rows(changes: Sequence[ReadingChange]) -> Iterator[Row]:
+def form_rows(changes: Sequence[FormChange]) -> Iterator[Row]:
     """ECE, Brier score and AUROC of each form as rows of a comparison."""
     for found in changes:
         notes = {"ece": _floor_note(found), "brier": _unparsed_note(found), "auroc": ""}
@@ -52,13 +52,13 @@ def figure(calibration: Calibration, name: str) -> Measurement:
     return calibration.ece.error if name == "ece" else getattr(calibration, name)
 
 
-def _floor_note(found: ReadingChange) -> str:
+def _floor_note(found: FormChange) -> str:
     was, now = (side.calibration for side in (found.base, found.trained))
     floors = " and ".join(f"{c.ece.by_chance:.1%} (95 of 100 samples below {c.ece.by_chance_high:.1%})" for c in (was, now))
     return f"{found.title}: expected calibration error in 15 bins; chance alone gives a calibrated model {floors}, base and trained"
 
 
-def _unparsed_note(found: ReadingChange) -> str:
+def _unparsed_note(found: FormChange) -> str:
     counts = [side.n_unparsed for side in (found.base, found.trained)]
     said = [f"{who}: {side.note}" for who, side in (("base", found.base), ("trained", found.trained)) if side.note]
     unparsed = [f"without a confidence, and in no figure: {counts[0]} of the base's and {counts[1]} of the trained model's"] if any(counts) else []
@@ -125,19 +125,20 @@ def _ends(m: Measurement) -> tuple[float, float] | None:
 
 def _scaling_line(title: str, scaling: Scaling, whose: str = "") -> str:
     t, change = scaling.temperature, scaling.change
+    ends = " (where the fit ends: these logits say next to nothing)" if t.value > 99 else ""
     return (
-        f"{title}{whose}: one temperature, {t.value:.2f} [{t.low:.2f} {t.high:.2f}] from {t.n} problems, takes the ECE on the other"
+        f"{title}{whose}: one temperature, {t.value:.2f} [{t.low:.2f} {t.high:.2f}]{ends} from {t.n} problems, takes the ECE on the other"
         f" {change.n} from {_percent(scaling.before.error)} to {_percent(scaling.after.error)}"
         f" ({100 * change.value:+.1f} points [{100 * change.low:.1f} {100 * change.high:.1f}]; chance alone gives {scaling.after.by_chance:.1%})"
     )
 
 
-def reading_lines(found: Sequence[Reading]) -> list[str]:
+def form_lines(found: Sequence[FormCalibration]) -> list[str]:
     """The temperatures of one model, in words."""
     return [_scaling_line(one.title, one.scaling) for one in found if one.scaling]
 
 
-def change_lines(changes: Sequence[ReadingChange]) -> list[str]:
+def change_lines(changes: Sequence[FormChange]) -> list[str]:
     """The temperatures of both models, in words."""
     sides = [(found, name, side) for found in changes for name, side in (("base", found.base), ("trained", found.trained))]
     return [_scaling_line(found.title, side.scaling, f" ({name})") for found, name, side in sides if side.scaling]

@@ -338,7 +338,7 @@ function calibrationRow(form, side) {
   return h("tr", null, h("th", { scope: "row" }, capital(text(form.title)), unparsed > 0 && h("span", { class: "doubt" }, `${unparsed} without one`)),
     h("td", null, swatch(side), labelOf(side)), h("td", null, quantity(found.accuracy)), h("td", null, quantity(found.confidence)),
     h("td", null, quantity(found.ece.error)), h("td", null, chance(found.ece)), h("td", null, quantity(found.ece_adaptive.error)),
-    h("td", null, quantity({ ...found.brier, unit: "" }), parts), h("td", null, quantity(found.auroc)));
+    h("td", null, quantity(found.brier), parts), h("td", null, quantity(found.auroc)));
 }
 
 function scalingLine(form, side) {

@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from posttrain.evals.comparison import Comparison, Reading, Row
+from posttrain.evals.comparison import Comparison, FormCalibration, Row
 from posttrain.evals.measure import Evaluation
 from posttrain.evals.quantities import rests_on_scores
 from posttrain.types import Measurement
@@ -73,15 +73,15 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
     return _captioned(found, notes)
 
 
-def calibration_table(readings: Sequence[Reading]) -> Table:
+def calibration_table(forms: Sequence[FormCalibration]) -> Table:
     """How sure one model is, by each way of asking, against how often it is right."""
-    found = _table("calibration, 95% intervals over problems", "right", "mean confidence", "ECE", "by chance", "adaptive ECE", "Brier", "AUROC", first="confidence")
+    found = _table("calibration, 95% intervals over problems", "right", "confidence", "ECE", "by chance", "Brier", "AUROC", first="asked by")
     notes: list[str] = []
-    for one in readings:
+    for one in forms:
         c, unparsed = one.calibration, f"{one.n_unparsed} without a confidence" if one.n_unparsed else ""
         note = "; ".join(part for part in (one.note, unparsed) if part)
-        errors = [_cell(c.ece.error), Text(f"{c.ece.by_chance:.1%}"), _cell(c.ece_adaptive.error)]
-        cells = [_cell(c.accuracy), _cell(c.confidence), *errors, _cell(c.brier), _cell(c.auroc)]
+        error = [_cell(c.ece.error), Text(f"{c.ece.by_chance:.1%}")]
+        cells = [_cell(c.accuracy), _cell(c.confidence), *error, _cell(c.brier), _cell(c.auroc)]
         found.add_row(_named(one.title, None, f"{one.title}: {note}" if note else "", notes), *cells, str(c.accuracy.n))
     return _captioned(found, notes)
 

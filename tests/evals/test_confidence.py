@@ -140,9 +140,11 @@ def test_stated_confidence_is_asked_of_each_text_and_the_silent_are_counted_apar
 
 
 def test_the_likeliest_option_has_its_probability_among_those_given() -> None:
-    found = options([[math.log(0.02), math.log(0.06)], [math.log(0.3), math.log(0.1)]], [1, 1], ["a", "b"])
+    found = options([[math.log(0.02), math.log(0.06)], [math.log(0.3), math.log(0.1)]], [(1,), (1,)], ["a", "b"])
     assert found.predictions.confidences == pytest.approx((0.75, 0.75)) and found.predictions.outcomes == (1, 0)
     assert found.chosen == (1, 0) and found.truth == (1, 1)
+    several = options([[0.0, 1.0, 2.0]], [(1, 2)], ["a"])
+    assert several.predictions.outcomes == (1,) and several.logits == ()
 
 
 def test_the_capitals_can_be_asked_whatever_the_task() -> None:
@@ -168,7 +170,7 @@ def test_all_forms_are_asked_and_come_back_from_json_as_they_were() -> None:
 
 
 def test_an_impossible_option_comes_back_as_impossible() -> None:
-    found = options([[-math.inf, 0.0]], [1], ["a"])
+    found = options([[-math.inf, 0.0]], [(1,)], ["a"])
     assert confidences_from(json.loads(json.dumps(plain(found)))) == found and isinstance(found, Confidences)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from posttrain.calibration_intervals import Predictions, calibrate
 from posttrain.evals.confidence import Confidences, options, softmax
-from posttrain.evals.reliability import change_lines, reading, reading_lines, reading_rows, readings, reliability_svg, scaled
+from posttrain.evals.reliability import change_lines, form_calibration, form_changes, form_lines, form_rows, reliability_svg, scaled
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -18,15 +18,15 @@ def quiz(sharpness: float, n: int = 400, seed: int = 0) -> Confidences:
     """Questions of four options whose truth is drawn from known laws, answered with those laws to the power of `sharpness`."""
     dice = np.random.default_rng(seed)
     laws = dice.dirichlet((1.2, 0.6, 0.6, 0.6), n)
-    truth = [int(dice.choice(4, p=law)) for law in laws]
+    truth = [(int(dice.choice(4, p=law)),) for law in laws]
     return options(sharpness * np.log(laws + 1e-12), truth, [str(i) for i in range(n)])
 
 
 def test_a_model_that_is_twice_too_sharp_needs_a_temperature_of_two_and_is_mended_on_the_other_half() -> None:
-    found = scaled(quiz(2.0))
+    found = scaled(quiz(2.0, n=1000))
     assert found is not None
-    assert found.temperature.low < 2 < found.temperature.high and found.temperature.n == 200
-    assert found.before.error.low > 0.05 and found.before.error.n == found.after.error.n == 200
+    assert found.temperature.low < 2 < found.temperature.high and found.temperature.n == 500
+    assert found.before.error.low > 0.05 and found.before.error.n == found.after.error.n == 500
     assert found.after.error.value < found.after.by_chance_high < found.before.error.value
     assert found.change.high < 0
 
@@ -46,7 +46,7 @@ def test_a_temperature_changes_how_sure_and_never_which() -> None:
 
 def test_the_halves_are_of_problems_so_that_no_problem_is_on_both() -> None:
     given = quiz(2.0, n=40)
-    twice = options([*given.logits, *given.logits], [*given.truth, *given.truth], [*given.predictions.clusters, *given.predictions.clusters])
+    twice = options([*given.logits, *given.logits], [(place,) for place in (*given.truth, *given.truth)], [*given.predictions.clusters, *given.predictions.clusters])
     found, once = scaled(twice), scaled(given)
     assert found is not None and once is not None
     assert (found.temperature.n, found.before.error.n) == (20, 20)
@@ -55,23 +55,23 @@ def test_the_halves_are_of_problems_so_that_no_problem_is_on_both() -> None:
 
 def test_without_logits_or_problems_there_is_nothing_to_scale() -> None:
     assert scaled(Confidences("agreement", Predictions((0.5, 0.5), (1.0, 0.0), ("a", "b"), ("0", "1")))) is None
-    assert scaled(quiz(1.0, n=3)) is None and reading(quiz(1.0, n=3)).scaling is None
+    assert scaled(quiz(1.0, n=3)) is None and form_calibration(quiz(1.0, n=3)).scaling is None
 
 
 def test_sharpening_shows_as_calibration_lost_with_its_rows_and_its_words() -> None:
     before, after = quiz(1.0), quiz(3.0)
-    changes = readings((before,), (after,))
-    rows = {row.name: row for row in reading_rows(changes)}
+    changes = form_changes((before,), (after,))
+    rows = {row.name: row for row in form_rows(changes)}
     assert set(rows) == {"ece_options", "brier_options", "auroc_options"}
     ece = rows["ece_options"]
     assert ece.difference is not None and ece.difference.low > 0.05 and ece.better == "lower" and "chance alone" in ece.note
     lines = change_lines(changes)
-    assert len(lines) == 2 and lines[1].startswith("option likelihood (trained): one temperature, 3")
-    assert reading_lines([reading(after)])[0].startswith("option likelihood: one temperature, 3")
+    assert len(lines) == 2 and lines[1].startswith("option likelihood (trained): one temperature, 2.9")
+    assert form_lines([form_calibration(after)])[0].startswith("option likelihood: one temperature, 2.9")
 
 
 def test_forms_that_only_one_model_was_asked_in_are_not_compared() -> None:
-    assert readings((quiz(1.0, n=8),), ()) == ()
+    assert form_changes((quiz(1.0, n=8),), ()) == ()
 
 
 def test_the_picture_has_a_dot_for_each_bin_at_its_confidence_and_accuracy_and_a_diagonal() -> None:
