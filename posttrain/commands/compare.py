@@ -76,11 +76,14 @@ def _read(args: Args):
 async def _measured(args: Args):
     """The comparisons of all tasks; the untouched task and the held-out text go with the first."""
     from posttrain.evals.compare import Subject, compare
+    from posttrain.evals.matched import check_matchable
     from posttrain.policy.models import resolve
     from posttrain.runs.history import training_history
     from posttrain.tasks import load
 
     chosen = await chosen_problems(args)
+    for _, problems in chosen if args.matched_temperature else ():
+        check_matchable(len(problems), args.samples, args.temperature, args.matched_temperature)
     untouched = load(args.untouched_task) if args.untouched_task else None
     subjects = []
     for name in (args.base, args.trained):

@@ -102,12 +102,10 @@ async def match_base(
 
     Raises UserError for fewer than four problems, for greedy sampling, and by agreement for single attempts.
     """
-    start = _temperature(after)
-    fitting, testing = statistics.halves([record.cluster for record in after.records], after.seed)
-    if len(fitting) < 2:
-        raise UserError("to match the base's temperature takes at least four problems: half of them to find it, the others to compare on")
-    if by == "agreement" and min(after.samples, fitting_samples) < 2:
-        raise UserError("attempts agree or not only where there are two: give --samples of at least 2, or match by entropy")
+    start = after.sampling.get("temperature", 0)
+    clusters = [record.cluster for record in after.records]
+    check_matchable(len(set(clusters)), min(after.samples, fitting_samples), start, by)
+    fitting, testing = statistics.halves(clusters, after.seed)
     answer_of = answers_of(task)
     problems = [record.problem for record in after.records if record.cluster in fitting]
     search = Search(base_at, task, problems, by, min(fitting_samples, after.samples), after.seed, on_attempt)
@@ -121,6 +119,16 @@ async def match_base(
     assert rows[0].difference is not None and rows[0].p_value is not None, "accuracy comes first, and both have it"
     verdict = statistics.verdict(rows[0].difference, p_value=rows[0].p_value)
     return Matched(temperature, start, by, target, reached.measurement, rows, verdict, _note(temperature, start))
+
+
+def check_matchable(n_problems: int, samples: int, temperature: float, by: MatchedBy) -> None:
+    """Raises UserError for what `match_base` cannot do, so that it can be said before any work."""
+    if n_problems < 4:
+        raise UserError("to match the base's temperature takes at least four problems: half of them to find it, the others to compare on")
+    if not temperature:
+        raise UserError("the base's temperature can be matched only to samples: give a --temperature above 0")
+    if by == "agreement" and samples < 2:
+        raise UserError("attempts agree or not only where there are two: give --samples of at least 2, or match by entropy")
 
 
 def most_attempts(after: Evaluation, fitting_samples: int = FITTING_SAMPLES) -> int:
@@ -159,13 +167,6 @@ def _rows(cold: Evaluation, trained: Evaluation, pair: PairedRow) -> list[Row]:
 
 def _of(evaluated: Evaluation, clusters: frozenset[Any]) -> list[Record]:
     return [record for record in evaluated.records if record.cluster in clusters]
-
-
-def _temperature(evaluated: Evaluation) -> float:
-    temperature = evaluated.sampling.get("temperature", 0)
-    if not temperature:
-        raise UserError("the base's temperature can be matched only to samples: give a --temperature above 0")
-    return temperature
 
 
 def _range(start: float) -> tuple[float, float]:
