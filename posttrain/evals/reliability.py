@@ -62,7 +62,7 @@ def _unparsed_note(found: FormChange) -> str:
     counts = [side.n_unparsed for side in (found.base, found.trained)]
     said = [f"{who}: {side.note}" for who, side in (("base", found.base), ("trained", found.trained)) if side.note]
     unparsed = [f"without a confidence, and in no figure: {counts[0]} of the base's and {counts[1]} of the trained model's"] if any(counts) else []
-    return "; ".join([f"{found.title}", *said, *unparsed]) if said or unparsed else ""
+    return "; ".join([f"{found.title}: {'; '.join(said)}" if said else found.title, *unparsed]) if said or unparsed else ""
 
 
 # ---------------------------------------------------------------------------------------------------- temperature scaling
@@ -106,7 +106,7 @@ def _temperature(logits: np.ndarray, truth: np.ndarray, clusters: Sequence[str],
 
 # --------------------------------------------------------------------------------------------------------------- pictures
 
-LOOKS = {"base": ("#6a737f", "7 5"), "trained": ("#1f5fd0", "")}
+COLOURS = {"base": "#6a737f", "trained": "#1f5fd0"}
 
 
 def reliability_svg(title: str, sides: dict[str, Calibration], names: dict[str, str] | None = None) -> str:
@@ -114,7 +114,7 @@ def reliability_svg(title: str, sides: dict[str, Calibration], names: dict[str, 
     found = [Series("calibrated", "#aab2bd", [Mark(0, 0), Mark(1, 1)], is_line=True, dashes="2 4")]
     for side, calibration in sides.items():
         marks = [Mark(b.confidence, b.accuracy.value, _ends(b.accuracy)) for b in calibration.bins]
-        found.append(Series((names or {}).get(side, side)[:24], LOOKS[side][0], marks))
+        found.append(Series((names or {}).get(side, side)[:24], COLOURS[side], marks))
     n = next(iter(sides.values())).accuracy.n
     return chart(f"{title} (n = {n} problems)", "confidence", "right", found)
 
