@@ -153,7 +153,7 @@ def _pages(comparisons, out: Path) -> list[Path]:
 
 def _print(comparisons, out: Path | None) -> None:
     """The table, the verdict, and where the pages are."""
-    from posttrain.evals.reliability import change_lines
+    from posttrain.evals.calibrated import change_lines
     from posttrain.evals.report import headline
     from posttrain.evals.table import comparisons_table, table
 

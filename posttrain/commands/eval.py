@@ -59,7 +59,7 @@ async def main(args: Args) -> int:
 
 def _show_calibration(evaluation, unscored_ok: bool) -> None:
     """A row for each way in which the model was asked how sure it is."""
-    from posttrain.evals.reliability import form_calibration, form_lines
+    from posttrain.evals.calibrated import form_calibration, form_lines
     from posttrain.evals.table import calibration_table
 
     found = [form_calibration(one, evaluation.seed) for one in evaluation.confidences]
@@ -71,7 +71,7 @@ def _show_calibration(evaluation, unscored_ok: bool) -> None:
 def _draw(evaluations, out: Path) -> None:
     """A reliability diagram for each task and way of asking."""
     from posttrain.calibration_intervals import calibrate
-    from posttrain.evals.reliability import reliability_svg
+    from posttrain.evals.calibrated import reliability_svg
     from posttrain.runs.folder import write_atomically
 
     for evaluation in evaluations:

@@ -16,7 +16,7 @@ from posttrain.evals.findings import crossover_sentence, matched_sentence
 from posttrain.evals.measure import Evaluation, measure
 from posttrain.evals.quantities import Better, Quantity
 from posttrain.evals.records import Attempt, Keeper, Record, prompt_text
-from posttrain.evals.reliability import form_changes, form_rows
+from posttrain.evals.calibrated import form_changes, form_rows
 from posttrain.evals.scorer import TokenScorer
 from posttrain.types import Agent, Measurement, Problem, Task
 

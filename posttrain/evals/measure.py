@@ -12,7 +12,7 @@ from posttrain.evals import quantities
 from posttrain.evals.confidence import Confidences
 from posttrain.evals.quantities import Quantity
 from posttrain.evals.records import Attempt, Keeper, Record, plain, record_json
-from posttrain.evals.reliability import form_calibration
+from posttrain.evals.calibrated import form_calibration
 from posttrain.evals.scorer import TokenScorer, score_rollouts
 from posttrain.seeds import fold
 from posttrain.types import Agent, Measurement, Problem, Rollout, Score, Task, UserError, unscored

@@ -9,7 +9,7 @@ import pytest
 
 from posttrain.calibration_intervals import Predictions, calibrate
 from posttrain.evals.confidence import Confidences, options, softmax
-from posttrain.evals.reliability import change_lines, form_calibration, form_changes, form_lines, form_rows, reliability_svg, scaled
+from posttrain.evals.calibrated import change_lines, form_calibration, form_changes, form_lines, form_rows, reliability_svg, scaled
 
 SVG = "{http://www.w3.org/2000/svg}"
 
