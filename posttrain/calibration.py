@@ -1,19 +1,20 @@
 """Calibration: whether what a model calls 80% sure is right 80% of the time.
 
 Inputs are a confidence between 0 and 1 for each prediction and an outcome (1 right, 0 wrong, anything between for a part).
-All raise ValueError for columns of different length or confidences outside 0 to 1; nothing in gives nan.
+All raise ValueError for columns of different length or confidences outside 0 to 1; nothing in gives nan. With their intervals,
+and for two models on the same problems: `calibration_intervals.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from scipy import optimize, stats
 
-from posttrain.statistics import rate_over_problems
+from posttrain.statistics import Labels, rate_over_problems
 from posttrain.types import Measurement
 
 Column = Sequence[float] | np.ndarray
@@ -53,33 +54,59 @@ def ece(confidences: Column, outcomes: Column, n_bins: int = 15, bins: Bins = "e
     return float(np.abs(gaps).sum() / confidences.size)
 
 
-def ece_floor(confidences: Column, n_bins: int = 15, bins: Bins = "equal_width", seed: int = 0, draws: int = 1000) -> float:
+def ece_floor(
+    confidences: Column, n_bins: int = 15, bins: Bins = "equal_width", seed: int = 0, draws: int = 1000, together: Labels | None = None
+) -> float:
     """The mean `ece` that a perfectly calibrated model with these confidences shows at this n, by simulation."""
-    return float(np.mean(ece_under_calibration(confidences, n_bins, bins, seed, draws)))
+    return float(np.mean(ece_under_calibration(confidences, n_bins, bins, seed, draws, together)))
 
 
 def ece_under_calibration(
-    confidences: Column, n_bins: int = 15, bins: Bins = "equal_width", seed: int = 0, draws: int = 1000
+    confidences: Column, n_bins: int = 15, bins: Bins = "equal_width", seed: int = 0, draws: int = 1000, together: Labels | None = None
 ) -> np.ndarray:
-    """`ece` of outcomes drawn with exactly these probabilities, `draws` times: what chance alone does."""
+    """`ece` of outcomes drawn with exactly these probabilities, `draws` times: what chance alone does.
+
+    Predictions that are right or wrong `together`, by equal labels (the same answer, given twice), share one draw: fewer
+    coins fall less evenly, and the error that chance makes is larger.
+    """
     confidences, _ = _columns(confidences, confidences)
     if not confidences.size:
         return np.full(draws, np.nan)
     ids = bin_ids(confidences, n_bins, bins)
     member = (ids[:, None] == np.arange(n_bins)).astype(float)
-    right = np.random.default_rng(seed).random((draws, confidences.size)) < confidences
-    return np.abs((right - confidences) @ member).sum(1) / confidences.size
+    coins = np.arange(confidences.size) if together is None else label_ids(together)
+    random = np.random.default_rng(seed)
+    found = []
+    for batch in _batches(draws, confidences.size):
+        right = random.random((batch, coins.max() + 1))[:, coins] < confidences
+        found.append(np.abs((right - confidences) @ member).sum(1) / confidences.size)
+    return np.concatenate(found)
 
 
-def reliability(confidences: Column, outcomes: Column, n_bins: int = 15, bins: Bins = "equal_width") -> list[Bin]:
-    """The rows of a reliability diagram; empty bins are left out."""
+def label_ids(labels: Labels, order: Sequence[Hashable] | None = None) -> np.ndarray:
+    """Each label's number, in the order of their first appearance, or in the given one."""
+    numbers = {label: i for i, label in enumerate(dict.fromkeys(labels if order is None else order))}
+    return np.array([numbers[label] for label in labels], int)
+
+
+def _batches(draws: int, size: int) -> Iterator[int]:
+    """So many draws at a time that their numbers fit into some 32 MB; the draws do not depend on it."""
+    most = max(1, 4_000_000 // size)
+    yield from (min(most, draws - start) for start in range(0, draws, most))
+
+
+def reliability(
+    confidences: Column, outcomes: Column, n_bins: int = 15, bins: Bins = "equal_width", clusters: Labels | None = None
+) -> list[Bin]:
+    """The rows of a reliability diagram; empty bins are left out. Accuracies are over predictions, their intervals over `clusters`."""
     confidences, outcomes = _columns(confidences, outcomes)
+    labels = np.arange(confidences.size) if clusters is None else label_ids(clusters)
     ids = bin_ids(confidences, n_bins, bins)
     rows = []
     for i in np.unique(ids):
         inside = ids == i
         low, high = (i / n_bins, (i + 1) / n_bins) if bins == "equal_width" else (confidences[inside].min(), confidences[inside].max())
-        rows.append(Bin(float(low), float(high), int(inside.sum()), float(confidences[inside].mean()), rate_over_problems(outcomes[inside])))
+        rows.append(Bin(float(low), float(high), int(inside.sum()), float(confidences[inside].mean()), rate_over_problems(outcomes[inside], clusters=labels[inside].tolist())))
     return rows
 
 

@@ -281,7 +281,8 @@ class Task(Protocol):
 
     A task whose answers can be guessed may say what guessing scores, in an attribute `chance`; without one it is 0. Problems
     that share something, such as the text they ask about, may name it under `cluster` in their `data`: it then is what
-    intervals count. A score's part `parsed` says whether an answer was found at all, 1 or 0.
+    intervals count. A score's part `parsed` says whether an answer was found at all, 1 or 0. A method `final_answer(text)` may
+    say what a reply's answer is, in one way of writing, so that equal answers can be counted; None where it holds none.
     """
 
     @property

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "posttrain"
 
 FLOORS = (
-    ("types", "seeds", "losses", "advantages", "returns", "statistics", "calibration", "power"),
+    ("types", "seeds", "losses", "advantages", "returns", "statistics", "calibration", "calibration_intervals", "power"),
     ("tool_words", "tool_calls", "renderer", "batching", "data", "sandbox", "retrieval", "rewards"),
     ("policy", "engine", "tools"),
     ("tasks", "agents"),

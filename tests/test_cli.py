@@ -253,6 +253,31 @@ def test_a_comparison_as_text_says_where_the_page_is_and_a_model_equals_itself(p
     assert all(row["difference"]["value"] == 0 for row in rows if row["difference"])
 
 
+def test_an_evaluation_asks_how_sure_the_model_is_and_a_comparison_of_two_says_what_became_of_it(posttrain, a_run: Path, tmp_path: Path) -> None:
+    for name, model in (("a", "tiny"), ("b", a_run)):
+        said = posttrain("eval", "--model", model, *MEASURE, "--calibration", "agreement", "p_true", "--out", tmp_path / name).out
+        assert "calibration, 95% intervals" in said and "P(True)" in said
+    assert "<svg" in (tmp_path / "a" / "reliability-arithmetic-p_true.svg").read_text()
+    found = posttrain("compare", tmp_path / "a", tmp_path / "b", "--json").json
+    kept = json.loads((tmp_path / "b" / "evaluation.json").read_text())["calibration"][-1]
+    assert found["calibration"][-1]["form"] == "p_true" and found["calibration"][-1]["trained"] == kept
+    assert {"ece_p_true", "brier_p_true", "auroc_p_true"} <= {row["name"] for row in found["rows"]}
+    assert_refused(posttrain("compare", tmp_path / "a", tmp_path / "b", "--matched-temperature", "entropy"), "has to sample the base")
+
+
+def test_a_comparison_sets_the_trained_model_against_the_base_at_a_matched_temperature(posttrain, a_run: Path, tmp_path: Path) -> None:
+    measure = ("--task", "arithmetic:levels=1,n_test=6", "--samples", "2", *SMALL, "--matched-temperature", "entropy")
+    said = posttrain("compare", "tiny", a_run, *measure, "--out", tmp_path).out
+    found = json.loads((tmp_path / "comparison.json").read_text())
+    assert found["matched"]["by"] == "entropy" and found["matched"]["rows"][0]["difference"]["n"] == 3
+    assert len(found["findings"]) == 2 and found["crossover"]["largest_k"] == 2
+    assert "verdict: tied." in said and found["findings"][1] in said
+    kept = [json.loads(line)["settings"]["temperature"] for line in (tmp_path / "records.jsonl").read_text().splitlines()]
+    assert kept.count(1.0) == 2 * 6 and kept.count(found["matched"]["temperature"]) >= 3, "the base's attempts at each temperature are kept as well"
+    assert_refused(posttrain("compare", "tiny", "tiny", *MEASURE, "--matched-temperature", "entropy"), "at least four problems")
+    assert_refused(posttrain("compare", "tiny", "tiny", *measure, "--temperature", "0"), "--temperature above 0")
+
+
 def test_attempts_that_could_not_be_scored_make_work_done_in_part() -> None:
     assert (base.completeness(0.01), base.completeness(0.0), base.PARTIAL) == (base.PARTIAL, base.DONE, 3)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +32,11 @@ def make_folder(path: Path | None) -> None:
             path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"the folder '{path}' cannot be made ({error.strerror}): give another --out") from None
+
+
+def file_name(text: str) -> str:
+    """Part of a file's name, made of any text."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text)
 
 
 def show(renderable: Any) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from posttrain.commands.base import completeness, make_folder, positional, progress, show
-from posttrain.commands.measuring import MeasureArgs, chosen_problems, model_path, subject
+from posttrain.commands.base import completeness, file_name, make_folder, positional, progress, show
+from posttrain.commands.measuring import MeasureArgs, chosen_problems, confide, model_path, settings, subject
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,8 @@ class Args(MeasureArgs):
     """A task that was not trained on, such as facts: accuracy lost there is the alignment tax."""
     untouched_samples: int = 4
     """Attempts at each of its problems."""
+    matched_temperature: Literal["", "entropy", "agreement"] = ""
+    """Also sample the base at the temperature at which its entropy per token, or its answers' agreement, is the trained model's."""
 
 
 async def main(args: Args) -> int:
@@ -39,6 +40,8 @@ async def main(args: Args) -> int:
     if not args.trained:
         raise UserError("compare needs two models: posttrain compare BASE TRAINED --task …")
     kept = [is_kept(Path(name)) for name in (args.base, args.trained)]
+    if any(kept) and args.matched_temperature:
+        raise UserError("--matched-temperature has to sample the base: give compare the two models in place of their evaluations' folders")
     if any(kept) and not all(kept):
         raise UserError("compare takes two models, or two folders that posttrain eval wrote, and not one of each")
     make_folder(args.out)
@@ -73,16 +76,20 @@ def _read(args: Args):
 async def _measured(args: Args):
     """The comparisons of all tasks; the untouched task and the held-out text go with the first."""
     from posttrain.evals.compare import Subject, compare
+    from posttrain.evals.matched import check_matchable
     from posttrain.runs.history import training_history
     from posttrain.tasks import load
 
     chosen = await chosen_problems(args)
+    for _, problems in chosen if args.matched_temperature else ():
+        check_matchable(len(problems), args.samples, args.temperature, args.matched_temperature)
     untouched = load(args.untouched_task) if args.untouched_task else None
     subjects = []
     for name in (args.base, args.trained):
         policy, agent, keeper = subject(name, args)
         renderer = policy and policy.renderer
-        subjects.append(Subject(name, model_path(name), agent, policy, renderer and renderer.encode, renderer and renderer.decode, keeper))
+        encode, decode = renderer and renderer.encode, renderer and renderer.decode
+        subjects.append(Subject(name, model_path(name), agent, policy, encode, decode, keeper, confide(policy, agent, args)))
     history = renderer and training_history(Path(args.trained), renderer)  # a damaged log is found before the work, not after
     found = []
     for i, (task, problems) in enumerate(chosen):
@@ -93,9 +100,33 @@ async def _measured(args: Args):
             comparison = await compare(
                 *subjects, task, problems, args.samples, args.seed, split=args.split, untouched_task=also, unscored_ok=args.unscored_ok,
                 untouched_samples=args.untouched_samples, heldout_tokens=0 if i else 256, on_attempt=lambda _, bar=bar: bar.advance(),
+                matched=_matching(args, subjects[0], task),
             )  # fmt: skip
         found.append(replace(comparison, training=history))
     return found
+
+
+def _matching(args: Args, base, task):
+    """What sets the trained model against the base at another temperature; None where that was not asked for."""
+    from posttrain.evals.compare import paired_row
+    from posttrain.evals.matched import match_base, most_attempts
+    from posttrain.runs.records import NAME, RecordLog
+
+    if not args.matched_temperature:
+        return None
+
+    def base_at(temperature: float):
+        agent = replace(base.agent, sampling=replace(base.agent.sampling, temperature=temperature))
+        log = RecordLog(args.out / NAME, settings(args.base, agent.sampling, str(base.scorer.base.dtype)), args.resume) if args.out else None
+        return replace(base, agent=agent, keeper=log)
+
+    async def matched(before, after):
+        with progress("base's temperature", most_attempts(after)) as bar:
+            return await match_base(
+                base_at, task, before, after, paired_row, args.matched_temperature, on_attempt=lambda _, bar=bar: bar.advance(),
+            )  # fmt: skip
+
+    return matched
 
 
 def _write(comparisons, out: Path | None) -> dict:
@@ -117,11 +148,12 @@ def _pages(comparisons, out: Path) -> list[Path]:
     """report.html, or with several tasks a page that bears each one's name."""
     if len(comparisons) == 1:
         return [out / "report.html"]
-    return [out / f"report-{re.sub(r'[^A-Za-z0-9.]+', '-', comparison.task)}.html" for comparison in comparisons]
+    return [out / f"report-{file_name(comparison.task)}.html" for comparison in comparisons]
 
 
 def _print(comparisons, out: Path | None) -> None:
     """The table, the verdict, and where the pages are."""
+    from posttrain.evals.calibrated import change_lines
     from posttrain.evals.report import headline
     from posttrain.evals.table import comparisons_table, table
 
@@ -130,5 +162,7 @@ def _print(comparisons, out: Path | None) -> None:
         whose = "verdict" if len(comparisons) == 1 else f"verdict on {comparison.task}"
         outcome = "none" if comparison.withheld else comparison.verdict.outcome
         print(f"{whose}: {outcome}. {headline(comparison.to_json())}")
+        for line in change_lines(comparison.calibration) if not comparison.withheld else ():
+            print(line)
     for page in _pages(comparisons, out) if out is not None else []:
         print(f"\nreport: {page}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from posttrain.commands.base import completeness, make_folder, progress, show
-from posttrain.commands.measuring import MeasureArgs, chosen_problems, model_path, number_format, settings, subject
+from posttrain.commands.base import completeness, file_name, make_folder, progress, show
+from posttrain.commands.measuring import MeasureArgs, chosen_problems, confide, model_path, number_format, settings, subject
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,10 @@ async def main(args: Args) -> int:
     evaluations = []
     for task, problems in chosen:
         with progress("eval" if len(chosen) == 1 else task.name, len(problems) * args.samples) as bar:
-            evaluations.append(await measure(
+            found = await measure(
                 agent, task, problems, args.samples, args.seed, scorer=policy, on_attempt=lambda _, bar=bar: bar.advance(), keeper=keeper,
-            ))  # fmt: skip
+            )  # fmt: skip
+        evaluations.append(replace(found, confidences=await confide(policy, agent, args)(task, found.records)))
     documents = [evaluation.to_json() for evaluation in evaluations]
     found = {
         "model_path": model_path(args.model), "split": args.split, "settings": settings(args.model, agent.sampling, number_format(policy)),
@@ -43,10 +45,35 @@ async def main(args: Args) -> int:
     }  # fmt: skip
     if args.out is not None:
         write_atomically(args.out / EVALUATION, json.dumps(found, indent=1))
+        _draw(evaluations, args.out)
     if args.json:
         print(json.dumps(found))
     elif len(evaluations) == 1:
         show(evaluation_table(evaluations[0], args.unscored_ok))
+        _show_calibration(evaluations[0], args.unscored_ok)
     else:
         show(evaluations_table(evaluations, args.unscored_ok))
     return completeness(max(evaluation["unscored_frac"].value for evaluation in evaluations))
+
+
+def _show_calibration(evaluation, unscored_ok: bool) -> None:
+    """A row for each way in which the model was asked how sure it is."""
+    from posttrain.evals.calibrated import form_calibration, form_lines
+    from posttrain.evals.table import calibration_table
+
+    found = [form_calibration(one, evaluation.seed) for one in evaluation.confidences]
+    if found and (unscored_ok or not evaluation.withheld):
+        show(calibration_table(found))
+        print("\n".join(form_lines(found)))
+
+
+def _draw(evaluations, out: Path) -> None:
+    """A reliability diagram for each task and way of asking."""
+    from posttrain.calibration_intervals import calibrate
+    from posttrain.evals.calibrated import reliability_svg
+    from posttrain.runs.folder import write_atomically
+
+    for evaluation in evaluations:
+        for one in evaluation.confidences:
+            picture = reliability_svg(f"{one.title}, {evaluation.task}", {"trained": calibrate(one.predictions)}, {"trained": "model"})
+            write_atomically(out / f"reliability-{file_name(evaluation.task)}-{one.form}.svg", picture)

@@ -33,6 +33,8 @@ class MeasureArgs:
     """Folder for the results: JSON, every attempt with its token ids in records.jsonl, and with compare the page report.html."""
     resume: bool = True
     """Take what records.jsonl in --out already holds of the same problems, settings and model, and attempt only the rest."""
+    calibration: tuple[Literal["agreement", "p_true", "verbalised", "options"], ...] = ("agreement",)
+    """Ways to ask how sure the model is: agreement of its attempts (free), p_true, verbalised (both ask about its own answers), options."""
     unscored_ok: bool = False
     """Print a headline even where more than 5% of the attempts could not be scored."""
     json: bool = False
@@ -109,6 +111,21 @@ def model_path(model: str) -> str:
     from posttrain.policy.models import resolve
 
     return model if is_remote(model) else str(resolve(model))
+
+
+def confide(policy, agent, args: MeasureArgs):
+    """What asks the model how sure it is of the attempts in some records."""
+    from posttrain.evals.confidence import ask
+    from posttrain.types import UserError
+
+    if policy is None and set(args.calibration) - {"agreement"}:
+        raise UserError("a server's model can be asked for --calibration agreement only: the other forms need its log-probs here")
+    prompt, encode = (policy.renderer.prompt, policy.renderer.encode) if policy else (None, None)
+
+    async def asked(task, records):
+        return await ask(args.calibration, task, records, agent, policy, prompt, encode, args.seed)
+
+    return asked
 
 
 def settings(model: str, sampling, dtype: str) -> dict:

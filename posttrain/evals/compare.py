@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
 from posttrain import statistics
 from posttrain.evals import heldout, quantities
-from posttrain.evals.comparison import Change, Comparison, Example, Named, PassAtK, ProblemChange, Row, TokenText
+from posttrain.evals.comparison import Change, Comparison, Example, Matched, Named, PassAtK, ProblemChange, Row, TokenText
+from posttrain.evals.confidence import Confidences
+from posttrain.evals.findings import crossover_sentence, matched_sentence
 from posttrain.evals.measure import Evaluation, measure
 from posttrain.evals.quantities import Better, Quantity
 from posttrain.evals.records import Attempt, Keeper, Record, prompt_text
+from posttrain.evals.calibrated import form_changes, form_rows
 from posttrain.evals.scorer import TokenScorer
 from posttrain.types import Agent, Measurement, Problem, Task
 
@@ -36,6 +39,8 @@ class Subject:
     """Token ids to text; without it examples show whole turns in place of tokens."""
     keeper: Keeper | None = None
     """Where its records are kept, so that a comparison that was cut off goes on."""
+    confide: Callable[[Task, Sequence[Record]], Awaitable[tuple[Confidences, ...]]] | None = None
+    """Asks how sure it is of what it answered; without it there is no calibration."""
 
 
 async def compare(
@@ -57,6 +62,7 @@ async def compare(
     final_answer: Callable[[str], str] = str.strip,
     on_attempt: Callable[[Attempt], None] | None = None,
     unscored_ok: bool = False,
+    matched: Callable[[Evaluation, Evaluation], Awaitable[Matched]] | None = None,
 ) -> Comparison:
     """Measures both models on the same problems with the same seeds, one model after the other, and pairs the results.
 
@@ -65,7 +71,8 @@ async def compare(
     `split`, `untouched_samples` times each: its doubt is one over problems, which more attempts hardly lessen. Entropy and
     KL rest on the first `scorer_samples` attempts at each problem, held-out likelihood on documents of `heldout_tokens`
     tokens (counted by the base's tokenizer; 0 leaves it out). Where more than 5% of either model's attempts could not be
-    scored there is no headline, unless `unscored_ok`. Raises what `measure` raises.
+    scored there is no headline, unless `unscored_ok`. `matched` sets the trained model against the base at another temperature
+    (`evals/matched.py`), given both evaluations. Raises what `measure` raises.
     """
 
     async def evaluated(subject: Subject, task: Task, problems: Sequence[Problem], samples: int, scorer: TokenScorer | None) -> Evaluation:
@@ -83,6 +90,7 @@ async def compare(
         )
 
     before, after = [await evaluated(s, task, problems, samples, s.scorer) for s in (base, trained)]
+    before, after = [await _confided(s, task, found) for s, found in ((base, before), (trained, after))]
     rows = [*measured_rows(before, after), *changed_rows(before, after), *_kl_rows(base, trained, before, after)]
     if heldout_tokens:
         rows += _heldout_rows(base, trained, heldout_tokens)
@@ -92,7 +100,15 @@ async def compare(
         rows.append(_untouched_row(untouched_task, was, now))
     named = [Named(subject.label, subject.model_path) for subject in (base, trained)]
     texts = examples(base.decode, trained.decode, before, after, n_examples, example_attempts)
-    return assembled(*named, split, before, after, rows, texts, unscored_ok)
+    comparison = assembled(*named, split, before, after, rows, texts, unscored_ok)
+    if matched is None:
+        return comparison
+    found = await matched(before, after)
+    return replace(comparison, matched=found, findings=(*comparison.findings, matched_sentence(found)))
+
+
+async def _confided(subject: Subject, task: Task, found: Evaluation) -> Evaluation:
+    return found if subject.confide is None else replace(found, confidences=await subject.confide(task, found.records))
 
 
 def assembled(
@@ -110,6 +126,8 @@ def assembled(
     ks = tuple(k for k in before.ks if k in after.ks)
     accuracy = next(row for row in rows if row.name == "accuracy")
     assert accuracy.difference is not None and accuracy.p_value is not None, "both models have one"
+    calibration = form_changes(before.confidences, after.confidences, before.seed)
+    crossover = _crossover(before, after) if paired else None
     return Comparison(
         base=base,
         trained=trained,
@@ -119,14 +137,22 @@ def assembled(
         n_problems=min(len(before.records), len(after.records)),
         seed=before.seed,
         sampling=before.sampling,
-        rows=tuple(rows),
+        rows=(*rows, *form_rows(calibration)),
         pass_at_k=PassAtK(ks, *(tuple(e[f"pass@{k}"] for k in ks) for e in (before, after))),
         problems=tuple(map(problem_change, before.records, after.records)) if paired else (),
         examples=examples,
         verdict=statistics.verdict(accuracy.difference, p_value=accuracy.p_value),
         withheld="" if unscored_ok else _both((before, after), lambda evaluation: [evaluation.withheld]),
         paired=paired,
+        crossover=crossover,
+        findings=(crossover_sentence(crossover),) if crossover else (),
+        calibration=calibration,
     )
+
+
+def _crossover(before: Evaluation, after: Evaluation) -> statistics.Crossover | None:
+    counts = [[(record.n_scored, record.n_right) for record in e.records] for e in (before, after)]
+    return statistics.crossover(*(column for side in counts for column in zip(*side, strict=True)), quantities.clusters_of(before.records))
 
 
 # ---------------------------------------------------------------------------------------------------------------- rows
@@ -165,15 +191,19 @@ def changed_rows(before: Evaluation, after: Evaluation) -> Iterator[Row]:
     n_before, n_after = ([record.n_scored for record in e.records] for e in (before, after))
     right_before, right_after = ([record.n_right for record in e.records] for e in (before, after))
     significant = statistics.significant_changes(right_before, n_before, right_after, n_after, SIGNIFICANCE)
-    once = f"solved: right in at least one of {before.samples} attempts; chance alone gains some and loses some"
+    gains = statistics.changes_by_chance(right_before, n_before, right_after, n_after)
+    losses = statistics.changes_by_chance(right_after, n_after, right_before, n_before)
+    once = f"solved: right in at least one of {before.samples} attempts; were the two models one, chance alone would gain"
+    once += f" {gains.expected:.1f} problems and lose {losses.expected:.1f}, and p is of as many or more"
     fisher = f"Fisher's exact test on each problem, {SIGNIFICANCE:.0%} false discoveries allowed (Benjamini–Hochberg)"
 
     def row(name: str, title: str, better: Better, hits: Iterable[bool], note: str) -> Row:
         known = [float(hit) if was and now else math.nan for hit, was, now in zip(hits, n_before, n_after, strict=True)]
         return _change_row(quantities.rate(name, title, better, known, clusters=quantities.clusters_of(before.records)), note)
 
-    yield row("newly_solved", "problems newly solved", "higher", (c == "newly_solved" for c in changes), once)
-    yield row("newly_lost", "problems newly lost", "lower", (c == "newly_lost" for c in changes), once)
+    solved = row("newly_solved", "problems newly solved", "higher", (c == "newly_solved" for c in changes), once)
+    lost = row("newly_lost", "problems newly lost", "lower", (c == "newly_lost" for c in changes), once)
+    yield from (replace(solved, p_value=gains.p_value), replace(lost, p_value=losses.p_value))
     yield row("significantly_better", "problems significantly better", "higher", significant > 0, fisher)
     yield row("significantly_worse", "problems significantly worse", "lower", significant < 0, fisher)
 

@@ -9,8 +9,10 @@ from typing import Any
 
 from posttrain import statistics
 from posttrain.evals import quantities
+from posttrain.evals.confidence import Confidences
 from posttrain.evals.quantities import Quantity
 from posttrain.evals.records import Attempt, Keeper, Record, plain, record_json
+from posttrain.evals.calibrated import form_calibration
 from posttrain.evals.scorer import TokenScorer, score_rollouts
 from posttrain.seeds import fold
 from posttrain.types import Agent, Measurement, Problem, Rollout, Score, Task, UserError, unscored
@@ -39,6 +41,8 @@ class Evaluation:
     """The k at which pass@k was measured."""
     chance: float = 0.0
     """What guessing scores on this task."""
+    confidences: tuple[Confidences, ...] = ()
+    """How sure the model is of its answers, where it was asked (`evals/confidence.py`)."""
 
     def __getitem__(self, name: str) -> Measurement:
         """The measurement of that name. Raises KeyError where there is none."""
@@ -116,6 +120,8 @@ class Evaluation:
             "headline": self.headline,
             "notes": self.notes,
             "problems": [record_json(record, tokens) for record in self.records],
+            "calibration": [form_calibration(one, self.seed) for one in self.confidences],
+            "confidences": self.confidences,
         }
         return plain(document)
 

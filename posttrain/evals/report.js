@@ -303,6 +303,98 @@ function passAtK({ pass_at_k: curves }) {
     h("table", { class: "plain" }, headRow(["k", ...series.map(({ name }) => name)]), h("tbody", null, ks.map(row))))];
 }
 
+// ------------------------------------------------------------------------------- the base at another temperature, calibration
+
+function matchedBase({ matched: found }) {
+  const rows = list(found?.rows).filter(Boolean);
+  if (!rows.length) return null;
+  const way = found.by === "agreement" ? "its answers agree as often" : "it is as sure of its tokens";
+  const about = `The base at temperature ${short(found.temperature)}, where ${way} as the trained model at ${short(found.base_temperature)}. `
+    + "The temperature was found on half of the problems; these figures are of the others.";
+  const heads = ["Measure", `${labelOf("base")} at ${short(found.temperature)}`, labelOf("trained"), "Difference"];
+  return [h("p", { class: "about" }, about, text(found.note) && ` ${capital(text(found.note))}.`),
+    h("table", { class: "changes" }, headRow([...heads, h("span", { class: "hidden" }, "Difference in figures")]),
+      h("tbody", null, rows.map((row) => changeRow(row, 0))))];
+}
+
+function calibration({ calibration: given }) {
+  const forms = list(given).filter((form) => SIDES.some((side) => list(form?.[side]?.calibration?.bins).length));
+  if (!forms.length) return null;
+  const about = "How often the model is right where it is so sure. On the diagonal confidence is what it says; below it the model "
+    + "is too sure of itself. Circles are bins of confidence, their area the number of answers; bars are 95% intervals over problems.";
+  return [h("p", { class: "about" }, about), h("div", { class: "multiples wide" }, forms.map(reliability)),
+    h("table", { class: "plain" }, headRow(["Asked by", "Model", "Right", "Mean confidence", "ECE", "ECE by chance", "Adaptive ECE", "Brier",
+      "AUROC"]), h("tbody", null, forms.flatMap((form) => SIDES.map((side) => calibrationRow(form, side))))),
+    h("p", { class: "quiet small" }, "ECE is the expected calibration error in 15 bins of equal width, adaptive in 15 of equal numbers. ",
+      "By chance: its mean for a calibrated model at this n, and what such a model stays below in 95 of 100 samples. ",
+      "Brier is split into reliability − resolution + uncertainty."),
+    forms.flatMap((form) => SIDES.map((side) => scalingLine(form, side)))];
+}
+
+function calibrationRow(form, side) {
+  const { calibration: found, n_unparsed: unparsed } = form[side];
+  const parts = found.parts && quiet(`${fixed(found.parts.reliability, 3)} − ${fixed(found.parts.resolution, 3)} + ${fixed(found.parts.uncertainty, 3)}`);
+  const chance = ({ by_chance: mean, by_chance_high: high }) => [percent(mean, 1), h("span", { class: "doubt" }, `to ${percent(high, 1)}`)];
+  return h("tr", null, h("th", { scope: "row" }, capital(text(form.title)), unparsed > 0 && h("span", { class: "doubt" }, `${unparsed} without one`)),
+    h("td", null, swatch(side), labelOf(side)), h("td", null, quantity(found.accuracy)), h("td", null, quantity(found.confidence)),
+    h("td", null, quantity(found.ece.error)), h("td", null, chance(found.ece)), h("td", null, quantity(found.ece_adaptive.error)),
+    h("td", null, quantity(found.brier), parts), h("td", null, quantity(found.auroc)));
+}
+
+function scalingLine(form, side) {
+  const found = form[side].scaling;
+  if (!found) return null;
+  const ends = ({ value, low, high }, format) => `${format(value)} (${format(low)} to ${format(high)})`;
+  const share = (value) => percent(value, 1);
+  return h("p", { class: "small" }, h("b", null, `${capital(text(form.title))}, ${labelOf(side)}: `),
+    `one temperature, ${ends(found.temperature, short)} from n ${found.temperature.n}, takes the ECE on the other `,
+    `n ${found.change.n} from ${ends(found.before.error, share)} to ${ends(found.after.error, share)}; by chance ${share(found.after.by_chance)}.`);
+}
+
+/** Accuracy over confidence, in bins, of both models. */
+function reliability(form) {
+  const found = SIDES.flatMap((side) => list(form[side]?.calibration?.bins).map((bin) => ({ ...bin, side })));
+  const most = Math.max(...found.map(({ n }) => n));
+  const radius = ({ n }) => Math.max(2.5, 9 * Math.sqrt(n / most));
+  const said = ({ side, confidence, accuracy, n }) => [swatch(side), `${labelOf(side)} `, h("b", null, `${percent(confidence)} sure`),
+    ` right in ${percent(accuracy.value)}`, quiet(` (${percent(accuracy.low)} to ${percent(accuracy.high)}), ${plural(n, "answer")}`)];
+  const label = `Reliability of ${text(form.title)}: ${found.map(({ side, confidence, accuracy }) => (
+    `${labelOf(side)} ${percent(confidence)} sure, right in ${percent(accuracy.value)}`)).join("; ")}`;
+  const readout = h("p", { class: "readout", "aria-live": "polite" });
+  const holder = h("div", { class: "plot" });
+  let view = {};
+  const show = (i) => {
+    readout.replaceChildren(h("span", null, said(found[i])));
+    view.cursor?.replaceChildren(s("circle", { cx: view.x(found[i].confidence), cy: view.y(found[i].accuracy.value), r: radius(found[i]) + 3 }));
+  };
+  const nearest = (event) => {
+    const { left, top } = holder.getBoundingClientRect();
+    const far = ({ confidence, accuracy }) => Math.hypot(view.x(confidence) - event.clientX + left, view.y(accuracy.value) - event.clientY + top);
+    return found.reduce((best, bin, i) => (far(bin) < far(found[best]) ? i : best), 0);
+  };
+  const draw = (width) => {
+    const [margin, height] = [{ top: 10, right: 14, bottom: 40, left: 52 }, Math.min(width, 380)];
+    const x = scale([0, 1], [margin.left + 6, width - margin.right - 6]);
+    const y = scale([0, 1], [height - margin.bottom, margin.top]);
+    const marks = ticks([0, 1], 5);
+    view = { x, y, cursor: s("g", { class: "cursor" }) };
+    return s("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label },
+      axes({ x, y, width, height, margin, xTicks: marks, yTicks: marks, xFormat: percent, yFormat: percent, xName: "confidence" }),
+      s("line", { x1: x(0), y1: y(0), x2: x(1), y2: y(1), class: "diagonal" }),
+      found.map((bin) => s("g", { class: bin.side }, whiskerOf(bin, x, y),
+        s("circle", { cx: x(bin.confidence), cy: y(bin.accuracy.value), r: radius(bin), class: "bin" }))), view.cursor);
+  };
+  const plot = steppable(mount(holder, draw), label, found.length, show, nearest);
+  show(found.length - 1);
+  const sides = SIDES.map((side) => ({ name: labelOf(side), look: side }));
+  const caption = h("figcaption", null, h("h3", null, capital(text(form.title))), legend(sides));
+  return h("figure", { class: "chart" }, caption, plot, readout);
+}
+
+function whiskerOf({ confidence, accuracy: { low, high } }, x, y) {
+  return isNumber(low) && isNumber(high) && s("path", { d: `M${x(confidence).toFixed(1)} ${y(low).toFixed(1)}V${y(high).toFixed(1)}`, class: "whisker" });
+}
+
 // ------------------------------------------------------------------------------------------------------------- training
 
 const FIRST = ["policy/entropy", "policy/kl", "policy/grad_norm", "sampling/length_tokens", "sampling/truncated_frac",
@@ -691,8 +783,9 @@ function config({ training: run }) {
 }
 
 const SECTIONS = [
-  ["changes", "Before and after", changed], ["pass-at-k", "pass@k", passAtK], ["training", "Training", training],
-  ["problems", "Problems", problems], ["rollouts", "Rollouts before and after", examples],
+  ["changes", "Before and after", changed], ["pass-at-k", "pass@k", passAtK],
+  ["matched", "Against the base at another temperature", matchedBase], ["calibration", "Calibration", calibration],
+  ["training", "Training", training], ["problems", "Problems", problems], ["rollouts", "Rollouts before and after", examples],
   ["training-rollouts", "Rollouts during training", trainingRollouts], ["config", "Configuration", config],
 ];
 

@@ -51,8 +51,9 @@ def verdict(comparison: Mapping[str, Any]) -> str:
 
 
 def headline(comparison: Mapping[str, Any]) -> str:
-    """The first sentence of the verdict: better, worse, or tied at this n."""
-    return _verdict_sentences(comparison)[0]
+    """The beginning of the verdict: better, worse, or tied at this n, and what was found of pass@k and temperature."""
+    n_found = 0 if comparison.get("withheld") else len(comparison.get("findings") or [])
+    return " ".join(_verdict_sentences(comparison)[: 1 + n_found])
 
 
 # ------------------------------------------------------------------------------------------------------------- the page
@@ -96,7 +97,8 @@ def _verdict_sentences(comparison: Mapping[str, Any]) -> list[str]:
     lead = next((row for row in rows if row.get("name") == "accuracy"), rows[0])
     if comparison.get("withheld"):
         return [f"No headline: {comparison['withheld']}.", *_side_effects([row for row in rows if not rests_on_scores(str(row.get("name")))], lead)]
-    sentences = [_headline(lead, comparison), _solved_and_lost(comparison), *_side_effects(rows, lead), _not_judged(lead)]
+    found = [str(sentence) for sentence in comparison.get("findings") or []]
+    sentences = [_headline(lead, comparison), *found, _solved_and_lost(comparison), *_side_effects(rows, lead), _not_judged(lead)]
     return [sentence for sentence in sentences if sentence]
 
 

@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from posttrain.evals.comparison import Comparison, Row
+from posttrain.evals.comparison import Comparison, FormCalibration, Row
 from posttrain.evals.measure import Evaluation
 from posttrain.evals.quantities import rests_on_scores
 from posttrain.types import Measurement
@@ -70,6 +70,19 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
         found_out = [Text(_p_value(comparison.p_holm)), Text(comparison.verdict.outcome)]
         cells = [WITHHELD] * 5 if comparison.withheld else [*figures, *found_out]
         found.add_row(_named(comparison.task, None, note, notes), *cells, str(comparison.verdict.n))
+    return _captioned(found, notes)
+
+
+def calibration_table(forms: Sequence[FormCalibration]) -> Table:
+    """How sure one model is, by each way of asking, against how often it is right."""
+    found = _table("calibration, 95% intervals over problems", "right", "confidence", "ECE", "by chance", "Brier", "AUROC", first="asked by")
+    notes: list[str] = []
+    for one in forms:
+        c, unparsed = one.calibration, f"{one.n_unparsed} without a confidence" if one.n_unparsed else ""
+        note = "; ".join(part for part in (one.note, unparsed) if part)
+        error = [_cell(c.ece.error), Text(f"{c.ece.by_chance:.1%}")]
+        cells = [_cell(c.accuracy), _cell(c.confidence), *error, _cell(c.brier), _cell(c.auroc)]
+        found.add_row(_named(one.title, None, f"{one.title}: {note}" if note else "", notes), *cells, str(c.accuracy.n))
     return _captioned(found, notes)
 
 

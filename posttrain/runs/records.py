@@ -11,11 +11,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from posttrain.evals.confidence import confidences_from
 from posttrain.evals.measure import Evaluation, evaluation
 from posttrain.evals.records import Record, plain, record_from, record_row
 from posttrain.runs.folder import disk_errors, read_object
@@ -118,7 +119,8 @@ def read_kept(folder: Path) -> Kept:
 def _evaluation(path: Path, settings: Mapping[str, Any], found: Mapping[str, Any]) -> Evaluation:
     samples, seed = found["samples"], found["seed"]
     records = read_records(path, found["task"], {**settings, "samples": samples, "seed": seed}, [p["id"] for p in found["problems"]])
-    return evaluation(found["task"], samples, seed, records, chance=found["chance"])
+    confidences = tuple(map(confidences_from, found.get("confidences", ())))
+    return replace(evaluation(found["task"], samples, seed, records, chance=found["chance"]), confidences=confidences)
 
 
 def cut_torn_line(path: Path) -> None:

@@ -13,6 +13,8 @@ Legend: P problems, S attempts at one problem, C clusters of problems, M models.
     power          how small a difference n problems can show, and how many it would take; the verdict
     passk          pass@k and pass^k, unbiased
     subsets        what choosing among k of n attempts gives, exactly
+    crossing       from how many attempts on the base is ahead
+    bootstrap      intervals of what has no formula
     selection      what the best of many measurements owes to luck
     survival       how far attempts come before their first error
     horizon        success against the length of a job: p^h, or not
@@ -20,15 +22,17 @@ Legend: P problems, S attempts at one problem, C clusters of problems, M models.
 Distributions, tests and adjustments are those of scipy and statsmodels wherever they have them.
 """
 
+from posttrain.statistics.bootstrap import percentile_interval, replicate_correlation, resampled_weights, spread
 from posttrain.statistics.columns import (
-    CONFIDENCE, Column, Labels, Ragged, count_unscored, disagreement, problem_means, ratio_contributions,
+    CONFIDENCE, Column, Labels, Ragged, count_unscored, disagreement, halves, problem_means, ratio_contributions,
 )  # fmt: skip
+from posttrain.statistics.crossing import Crossover, crossover
 from posttrain.statistics.horizon import HorizonFit, fit_horizon, half_life
 from posttrain.statistics.means import (
     CountMethod, clustered_mean, clustered_rate, count_interval, mean_over_problems, rate_interval, rate_over_problems,
 )  # fmt: skip
 from posttrain.statistics.paired import (
-    paired_difference, paired_rate_difference, unpaired_difference, unpaired_rate_difference,
+    joined, paired_difference, paired_rate_difference, unpaired_difference, unpaired_rate_difference,
 )  # fmt: skip
 from posttrain.statistics.passk import pass_at_k, pass_hat_k
 from posttrain.statistics.power import (
@@ -36,17 +40,18 @@ from posttrain.statistics.power import (
 )  # fmt: skip
 from posttrain.statistics.selection import Selection, expected_maximum, select
 from posttrain.statistics.significance import (
-    benjamini_hochberg, holm, is_saturated, mcnemar_p_value, sign_flip_p_value, significant_changes, unpaired_p_value,
+    benjamini_hochberg, changes_by_chance, holm, is_saturated, mcnemar_p_value, sign_flip_p_value, significant_changes, unpaired_p_value,
 )  # fmt: skip
 from posttrain.statistics.subsets import MOST_ATTEMPTS, expected_of_best, expected_of_majority
 from posttrain.statistics.survival import hazard_slope, step_accuracy, survival
 
 __all__ = [
-    "CONFIDENCE", "Column", "CountMethod", "HorizonFit", "Labels", "MOST_ATTEMPTS", "Outcome", "Ragged", "Selection", "Verdict",
-    "benjamini_hochberg", "clustered_mean", "clustered_rate", "count_interval", "count_unscored", "detectable_effect",
-    "difference_variance", "disagreement", "expected_maximum", "expected_of_best", "expected_of_majority", "fit_horizon",
-    "half_life", "hazard_slope", "holm", "is_saturated", "mcnemar_p_value", "mean_over_problems", "paired_difference",
-    "paired_rate_difference", "pass_at_k", "pass_hat_k", "power_of", "problem_means", "problems_needed", "rate_interval",
-    "rate_over_problems", "ratio_contributions", "select", "sign_flip_p_value", "significant_changes", "step_accuracy", "survival",
-    "unpaired_difference", "unpaired_p_value", "unpaired_rate_difference", "verdict",
+    "CONFIDENCE", "Column", "CountMethod", "Crossover", "HorizonFit", "Labels", "MOST_ATTEMPTS", "Outcome", "Ragged", "Selection", "Verdict",
+    "benjamini_hochberg", "changes_by_chance", "clustered_mean", "clustered_rate", "count_interval", "count_unscored", "crossover",
+    "detectable_effect", "difference_variance", "disagreement", "expected_maximum", "expected_of_best", "expected_of_majority",
+    "fit_horizon", "half_life", "halves", "hazard_slope", "holm", "is_saturated", "joined", "mcnemar_p_value", "mean_over_problems",
+    "paired_difference", "paired_rate_difference", "pass_at_k", "pass_hat_k", "percentile_interval", "power_of", "problem_means",
+    "problems_needed", "rate_interval", "rate_over_problems", "ratio_contributions", "replicate_correlation", "resampled_weights",
+    "select", "sign_flip_p_value", "significant_changes", "spread", "step_accuracy", "survival", "unpaired_difference",
+    "unpaired_p_value", "unpaired_rate_difference", "verdict",
 ]  # fmt: skip

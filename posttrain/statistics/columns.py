@@ -9,6 +9,8 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from posttrain.seeds import fold
+
 CONFIDENCE = 0.95
 """How often an interval is to cover the truth."""
 
@@ -55,6 +57,15 @@ def disagreement(answers: Sequence[Hashable]) -> float:
 def count_unscored(scores_PS: Ragged) -> int:
     """How many attempts are nan."""
     return sum(int(np.isnan(np.asarray(row, float)).sum()) for row in scores_PS)
+
+
+def halves(labels: Labels, seed: int = 0) -> tuple[frozenset[Hashable], frozenset[Hashable]]:
+    """The different labels in two halves at random: one to fit something on, the other to test it on.
+
+    Who falls where depends on the seed and the labels alone, not on their order or number. Of an odd number the second half has one more.
+    """
+    order = sorted(set(labels), key=lambda label: fold(seed, "half", str(label)))
+    return frozenset(order[: len(order) // 2]), frozenset(order[len(order) // 2 :])
 
 
 # -------------------------------------------------------------------------------------------------- for the other files

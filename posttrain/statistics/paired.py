@@ -41,7 +41,7 @@ def paired_rate_difference(
     labels = _of(clusters, known)
     difference = mean_over_problems(after - before, unit, n_unscored, labels)
     was, now = (rate_over_problems(rates, clusters=labels) for rates in (before, after))
-    return _joined(difference, was, now, _correlation(over_clusters(before, labels), over_clusters(after, labels)))
+    return joined(difference, was, now, _correlation(over_clusters(before, labels), over_clusters(after, labels)))
 
 
 def unpaired_difference(before_P: Column, after_P: Column, unit: str = "", n_unscored: int = 0) -> Measurement:
@@ -55,7 +55,14 @@ def unpaired_difference(before_P: Column, after_P: Column, unit: str = "", n_uns
 def unpaired_rate_difference(before_P: Column, after_P: Column, unit: str = "fraction", n_unscored: int = 0) -> Measurement:
     """`unpaired_difference` for values between 0 and 1: Newcombe's (1998, 17:873) method 10 on clustered rates."""
     difference = unpaired_difference(before_P, after_P, unit, n_unscored)
-    return _joined(difference, rate_over_problems(before_P), rate_over_problems(after_P), 0.0)
+    return joined(difference, rate_over_problems(before_P), rate_over_problems(after_P), 0.0)
+
+
+def joined(difference: Measurement, was: Measurement, now: Measurement, correlation: float) -> Measurement:
+    """The difference with the interval that two intervals and their correlation give."""
+    below = _length(now.value - now.low, was.high - was.value, correlation)
+    above = _length(now.high - now.value, was.value - was.low, correlation)
+    return replace(difference, low=difference.value - below, high=difference.value + above)
 
 
 # ---------------------------------------------------------------------------------------------------------------- parts
@@ -63,13 +70,6 @@ def unpaired_rate_difference(before_P: Column, after_P: Column, unit: str = "fra
 
 def _of(clusters: Labels | None, known: np.ndarray) -> Labels | None:
     return None if clusters is None else [label for label, keep in zip(clusters, known, strict=True) if keep]
-
-
-def _joined(difference: Measurement, was: Measurement, now: Measurement, correlation: float) -> Measurement:
-    """The difference with the interval that two intervals and their correlation give."""
-    below = _length(now.value - now.low, was.high - was.value, correlation)
-    above = _length(now.high - now.value, was.value - was.low, correlation)
-    return replace(difference, low=difference.value - below, high=difference.value + above)
 
 
 def _correlation(before: np.ndarray, after: np.ndarray) -> float:

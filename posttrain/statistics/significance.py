@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -113,6 +114,33 @@ def significant_changes(
     p_values[tested] = [_fisher_p_value(*map(int, column)) for column in counts.T]
     more_often = np.sign(right_after * n_before - right_before * n_after)
     return np.where(benjamini_hochberg(p_values) <= level, more_often, 0)
+
+
+@dataclass(frozen=True)
+class ByChance:
+    """How many problems would change from never right to right at least once if the two models were one."""
+
+    expected: float
+    p_value: float
+    """The chance of as many as were seen, or more."""
+
+
+def changes_by_chance(right_before_P: Column, n_before_P: Column, right_after_P: Column, n_after_P: Column) -> ByChance:
+    """Problems that are "newly solved" by sampling noise alone; with the two models exchanged, those newly lost.
+
+    Exact, and without any rate to be guessed: were the models one, then of the c right attempts among all n at a problem any
+    would as well have been the other model's, so that all c fall after with the chance C(n_after, c) / C(n, c). The number of
+    problems is a sum of such coins (Poisson binomial). Problems without attempts on either side are left out.
+    """
+    columns = [np.asarray(counts, int) for counts in (right_before_P, n_before_P, right_after_P, n_after_P)]
+    right_before, n_before, right_after, n_after = (column[(columns[1] > 0) & (columns[3] > 0)] for column in columns)
+    right = right_before + right_after
+    chances = np.where(right > 0, stats.hypergeom.pmf(right, n_before + n_after, np.maximum(right, 1), n_after), 0.0)
+    distribution = np.ones(1)
+    for chance in chances:
+        distribution = np.convolve(distribution, [1 - chance, chance])
+    seen = int(((right_before == 0) & (right_after > 0)).sum())
+    return ByChance(float(chances.sum()), float(min(distribution[seen:].sum(), 1.0)))
 
 
 # ---------------------------------------------------------------------------------------------------------------- parts

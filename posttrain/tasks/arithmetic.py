@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from random import Random
 
-from posttrain.rewards.exact import exact_number
+from posttrain.rewards.exact import exact_number, last_number
 from posttrain.seeds import fold
 from posttrain.tasks.splits import check_split
 from posttrain.types import Message, Problem, Rollout, Score, UserError
@@ -65,6 +65,10 @@ class Arithmetic:
 
     def solution(self, problem: Problem) -> str:
         return problem.answer
+
+    def final_answer(self, text: str) -> str | None:
+        """The number that the judge looks at."""
+        return last_number(text)
 
 
 @cache

@@ -66,3 +66,12 @@ class Facts:
 
     def solution(self, problem: Problem) -> str:
         return f"It is {problem.answer.split('|')[0]}."
+
+    def final_answer(self, text: str) -> str | None:
+        """All the answers to these questions that the reply names, in their order; the reply itself where it names none."""
+        said = normalise(text)
+        return " ".join(dict.fromkeys(_KNOWN.findall(said))) or said or None
+
+
+_ANSWERS = [normalise(answer) for answers in (*CAPITALS.values(), *OTHERS.values()) for answer in answers.split("|")]
+_KNOWN = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, sorted(_ANSWERS, key=len, reverse=True)))})(?!\w)")

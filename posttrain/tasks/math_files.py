@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from posttrain.rewards.exact import last_number
 from posttrain.rewards.math_equal import TIMEOUT_S, math_equal
+from posttrain.rewards.math_equal import final_answer as marked_answer
 from posttrain.tasks.row_files import RowFile
 from posttrain.types import Problem, Rollout, Score, UserError
 
@@ -27,3 +29,7 @@ class MathFile(RowFile):
 
     def solution(self, problem: Problem) -> str:
         return str(problem.data["solution"])
+
+    def final_answer(self, text: str) -> str | None:
+        """What is boxed or stands after `####`; without either the last number."""
+        return marked_answer(text) or last_number(text)

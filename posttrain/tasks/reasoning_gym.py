@@ -93,6 +93,10 @@ class ReasoningGym:
     def solution(self, problem: Problem) -> str:
         return f"<answer>{problem.answer}</answer>"
 
+    def final_answer(self, text: str) -> str | None:
+        """What the judge is given."""
+        return extract_answer(text) or None
+
     def entries(self, split: str, start: int, stop: int) -> list[dict[str, str]]:
         """What the workers make of the entries numbered `start` to `stop - 1`, in order; see `generate` there."""
         seed = fold(self.seed, "reasoning-gym", split)

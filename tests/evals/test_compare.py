@@ -291,6 +291,7 @@ def test_the_json_has_exactly_the_parts_that_the_report_page_reads() -> None:
     assert list(document) == [
         "base", "trained", "task", "split", "samples", "n_problems", "seed", "sampling",
         "rows", "pass_at_k", "problems", "examples", "training", "verdict", "withheld", "paired", "p_holm",
+        "crossover", "findings", "matched", "calibration",
     ]  # fmt: skip
     assert document["base"] == {"label": "base", "model_path": "models/base"}
     assert (document["task"], document["split"], document["samples"], document["n_problems"], document["seed"]) == (

@@ -99,3 +99,26 @@ def test_among_twenty_equal_tasks_unadjusted_tests_find_something_and_adjusted_o
     assert (p_values.min(1) < 0.05).mean() == pytest.approx(1 - 0.95**20, abs=0.04)
     assert (20 * p_values.min(1) < 0.05).mean() == pytest.approx(0.05, abs=0.02)
     assert statistics.holm(p_values[0]).min() == pytest.approx(min(1, 20 * p_values[0].min())), "the smallest times the number of tests"
+
+
+def test_problems_gained_by_chance_alone_are_counted_exactly() -> None:
+    """Of one right attempt in two and two, half fall after; of two, C(2,2) / C(4,2); of three, some fall before; of none, none."""
+    found = statistics.changes_by_chance([0, 0, 1, 0], [2] * 4, [1, 2, 2, 0], [2] * 4)
+    assert found.expected == pytest.approx(1 / 2 + 1 / 6)
+    assert found.p_value == pytest.approx(1 / 2 * 1 / 6), "both were gained, and no more can be"
+    none = statistics.changes_by_chance([1, 0], [2, 0], [0, 1], [2, 2])
+    assert (none.expected, none.p_value) == (1 / 2, 1), "a problem without attempts before is left out"
+
+
+def test_models_that_are_one_gain_as_many_problems_as_chance_says() -> None:
+    dice = np.random.default_rng(0)
+    rates = dice.beta(0.3, 1.5, 80)
+    seen, expected, small = [], [], []
+    for _ in range(150):
+        before, after = dice.binomial(4, rates), dice.binomial(4, rates)
+        found = statistics.changes_by_chance(before, [4] * 80, after, [4] * 80)
+        seen.append(((before == 0) & (after > 0)).sum())
+        expected.append(found.expected)
+        small.append(found.p_value <= 0.05)
+    assert np.mean(seen) == pytest.approx(np.mean(expected), rel=0.05)
+    assert np.mean(small) <= 0.08
