@@ -163,7 +163,7 @@ def _joined(first: Rollout, then: Rollout) -> Rollout:
     """Two attempts as one, the second's word being the last."""
     return Rollout(
         then.problem, (*first.messages, *then.messages), (*first.completions, *then.completions), then.outcome, first.sample, then.error,
-        (*first.retrievals, *then.retrievals),
+        retrievals=(*first.retrievals, *then.retrievals),
     )  # fmt: skip
 
 

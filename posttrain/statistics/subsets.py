@@ -33,7 +33,7 @@ def expected_of_best(scores: np.ndarray, values: np.ndarray, k: int) -> float:
     wins = np.where(ranks >= k, np.exp(log_choose(ranks - 1, k - 1) - log_choose(total, k)), 0.0)
     _, inverse = np.unique(scores[order], return_inverse=True)
     shared = np.bincount(inverse, wins)[inverse] / np.bincount(inverse)[inverse]  # among ties, whichever
-    return float(shared @ values[order])
+    return float(np.clip(shared @ values[order], values.min(), values.max()))  # but for rounding it lies between them
 
 
 def expected_of_majority(answers: Sequence[Hashable | None], values: Column, k: int) -> float:
@@ -58,7 +58,7 @@ def expected_of_majority(answers: Sequence[Hashable | None], values: Column, k: 
         if sums[answer]:
             others = list((counts - Counter({answer: count})).values())
             found += sums[answer] / count * _ways_to_win(count, others, silent, k)
-    return found / math.comb(n, k)
+    return float(np.clip(found / math.comb(n, k), np.min(values), np.max(values)))
 
 
 def _ways_to_win(count: int, others: Sequence[int], silent: int, k: int) -> float:

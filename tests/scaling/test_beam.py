@@ -25,7 +25,7 @@ def write(prompt: tuple[int, ...], sample: int, seed: int) -> list[int]:
     """Three steps of one letter, sibling i writing the i-th: 27 answers. After the third the turn ends."""
     steps = RENDERER.decode(prompt[len(PROMPT) :]).count("\n")
     ahead = RENDERER.encode("".join(f"{LETTERS[sample % 3]}\n" for _ in range(2 - steps)))
-    return [*ahead, ord(LETTERS[sample % 3]), STOP]
+    return [*ahead, RENDERER.encode(LETTERS[sample % 3])[0], STOP]
 
 
 async def letters_right(rollout: Rollout) -> Score:
@@ -94,7 +94,7 @@ def test_a_path_that_could_not_be_judged_is_kept_last():
 
 def test_a_path_that_has_ended_holds_its_place_while_another_goes_on():
     def short_or_long(prompt: tuple[int, ...], sample: int, seed: int) -> list[int]:
-        return [ord("s"), STOP] if len(prompt) == len(PROMPT) and sample == 0 else [*RENDERER.encode("l\n"), ord("l"), STOP]
+        return [RENDERER.encode("s")[0], STOP] if len(prompt) == len(PROMPT) and sample == 0 else [*RENDERER.encode("l\n"), RENDERER.encode("l")[0], STOP]
 
     def liking(letter: str):
         async def process(rollout: Rollout) -> Score:

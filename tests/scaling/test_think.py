@@ -34,7 +34,7 @@ def behind(marker: str, says: dict[str, str]) -> ScriptedEngine:
     def write(prompt: tuple[int, ...], sample: int, seed: int) -> list[int]:
         text = RENDERER.decode(prompt)
         ending = max((end for end in says if text.endswith(end)), key=len)
-        return [STOP if token == ord(marker) else token for token in RENDERER.encode(says[ending])]
+        return [STOP if token == RENDERER.encode(marker)[0] else token for token in RENDERER.encode(says[ending])]
 
     return ScriptedEngine(write)
 
@@ -71,7 +71,7 @@ def test_a_thought_that_is_too_long_is_ended_by_force_and_the_answer_asked_for()
     (rollout,) = run(forced(behind("|", {"": "abcdefgh|", "#": "4|"}), 5))
     thought, answer = rollout.completions
     assert (rollout.text, rollout.outcome) == ("abcde#4", "terminated")
-    assert RENDERER.decode(thought.token_ids) == "abcde" and answer.token_ids == (ord("4"), STOP)
+    assert RENDERER.decode(thought.token_ids) == "abcde" and answer.token_ids == (RENDERER.encode("4")[0], STOP)
     assert answer.prompt_token_ids == thought.prompt_token_ids + tuple(b"abcde#"), "what was forced is read, and never written"
     assert spent_on(rollout) == Spent(N_PROMPT + N_PROMPT + 6, 5 + 2)
 

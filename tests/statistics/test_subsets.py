@@ -8,6 +8,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from scipy.stats import hypergeom
 
 from posttrain.scaling.vote import elected
 from posttrain.statistics import expected_of_best, expected_of_majority, pass_at_k
@@ -97,4 +98,6 @@ def test_votes_among_too_many_attempts_are_refused():
 
 def test_a_thousand_attempts_do_not_overflow():
     answers = ["4"] * 300 + [str(i) for i in range(1000, 1700)]
-    assert expected_of_majority(answers, [right(a) for a in answers], 16) == pytest.approx(1.0, abs=2e-2)
+    drawn = hypergeom(1000, 300, 16)  # two votes win, and one wins where it came first
+    by_hand = drawn.sf(1) + drawn.pmf(1) / 16
+    assert expected_of_majority(answers, [right(a) for a in answers], 16) == pytest.approx(by_hand, abs=1e-9)
