@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from posttrain import cli
+from posttrain.policy.loading import load_renderer
 from tests.ended import Ended
+
+RENDERER = load_renderer("tiny")
 
 COMMON = ("--model", "tiny", "--dtype", "float32", "--task", "arithmetic:levels=1,n_test=12", "--samples", "8", "--max-tokens", "8")
 
@@ -53,12 +56,12 @@ def test_thinking_budgets_bound_the_tokens_of_every_attempt(scale, tmp_path: Pat
             (first, *rest) = attempt["completions"]
             read = rest[-1]["prompt_token_ids"] if rest else first["prompt_token_ids"] + first["token_ids"]
             assert read[: len(first["prompt_token_ids"])] == first["prompt_token_ids"]
-            assert b"Reply with the final answer only" in bytes(t for t in first["prompt_token_ids"] if t < 128)
+            assert "Reply with the final answer only" in RENDERER.decode(first["prompt_token_ids"])
 
 
 def test_as_text_there_is_a_table_and_a_sentence_on_the_wall(scale) -> None:
     ended = scale()
-    assert ended.code == cli.DONE and "coverage (oracle)" in ended.out and "problems never solved in 8 attempts" in ended.out
+    assert ended.code == cli.DONE and "(oracle)" in ended.out and "problems never solved in 8 attempts" in ended.out
 
 
 @pytest.mark.parametrize(

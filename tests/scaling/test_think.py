@@ -72,7 +72,7 @@ def test_a_thought_that_is_too_long_is_ended_by_force_and_the_answer_asked_for()
     thought, answer = rollout.completions
     assert (rollout.text, rollout.outcome) == ("abcde#4", "terminated")
     assert RENDERER.decode(thought.token_ids) == "abcde" and answer.token_ids == (RENDERER.encode("4")[0], STOP)
-    assert answer.prompt_token_ids == thought.prompt_token_ids + tuple(b"abcde#"), "what was forced is read, and never written"
+    assert answer.prompt_token_ids == thought.prompt_token_ids + tuple(RENDERER.encode("abcde#")), "what was forced is read, and never written"
     assert spent_on(rollout) == Spent(N_PROMPT + N_PROMPT + 6, 5 + 2)
 
 
@@ -81,7 +81,7 @@ def test_a_thought_that_ends_too_early_goes_on_behind_wait():
     (rollout,) = run(forced(behind("|", {"": "ab|", "~": "cdefg|", "#": "4|"}), 6, min_thinking=6))
     assert [RENDERER.decode(c.token_ids[:3]) for c in rollout.completions] == ["ab<|im_end|>", "cde", "4<|im_end|>"]
     assert rollout.text == "ab~cde#4" and rollout.outcome == "terminated"
-    assert rollout.completions[1].prompt_token_ids == rollout.completions[0].prompt_token_ids + tuple(b"ab~")
+    assert rollout.completions[1].prompt_token_ids == rollout.completions[0].prompt_token_ids + tuple(RENDERER.encode("ab~"))
 
 
 def test_a_thought_within_its_budget_is_the_whole_answer():
