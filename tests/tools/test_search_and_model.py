@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from posttrain.agents.scripted import ScriptedAgent
-from posttrain.retrieval.bm25 import BM25
+from posttrain.retrieval.tfidf import TfIdf
 from posttrain.retrieval.passages import Passage
 from posttrain.tools.model import agent_tool
 from posttrain.tools.search import search_tool
@@ -17,7 +17,7 @@ LIBRARY = [Passage(name, text, 0.0, name, 0, len(text)) for name, text in (("bee
 
 
 def test_a_retriever_and_functions_of_both_kinds_can_be_searched() -> None:
-    retriever = BM25(LIBRARY)
+    retriever = TfIdf(LIBRARY)
 
     async def waits(query: str, k: int) -> list[Passage]:
         return retriever.search(query, k)
