@@ -7,7 +7,7 @@ for as many steps, with neither tool nor demonstrations. All are measured on pro
 
 What would make this dishonest: measuring on what was demonstrated (the kinds of problems differ, and the task keeps expressions of
 the test apart); counting an attempt that guessed as use of the tool (calls are counted apart); a control with fewer attempts; calling
-the second control an equal (no attempt of it was ever right, so that it had nothing to learn from). What as much time spent on more
+the control an equal (no attempt of it was ever right, so that it had nothing to learn from). What as much time spent on more
 demonstrations would have taught is not asked here.
 
     python -m experiments.tool_use
