@@ -6,11 +6,19 @@ steps that were not shown (`d*a±b`, `a±b±c`), rewarded for nothing but the ri
 for as many steps, with neither tool nor demonstrations. All are measured on problems held out, with the same seeds.
 
 What would make this dishonest: measuring on what was demonstrated (the kinds of problems differ, and the task keeps expressions of
-the test apart); counting an attempt that guessed as use of the tool (calls are counted apart); a control with fewer attempts.
+the test apart); counting an attempt that guessed as use of the tool (calls are counted apart); a control with fewer attempts; calling
+the control an equal (no attempt of it was ever right, so that it had nothing to learn from). What as much time spent on more
+demonstrations would have taught is not asked here.
 
     python -m experiments.tool_use
 
-Measured (not yet)
+Measured (2026-11-25, 9 min on 2 cores, seed 0):
+- start, offered the calculator: right 0.000 [0.000 0.078] (n 48), called it 0.000 [0.000 0.078] (n 48)
+- shown demonstrations: right 0.260 [0.199 0.332] (n 48), called it 0.380 [0.316 0.449] (n 48)
+- then GRPO with the calculator: right 0.781 [0.721 0.831] (n 48), called it 0.823 [0.765 0.869] (n 48)
+- GRPO without: right 0.000 [0.000 0.078] (n 48), called it 0.000 [0.000 0.078] (n 48)
+- what GRPO added to demonstrations: 0.521 [0.442 0.587] (n 48)
+- with the calculator less without: 0.781 [0.683 0.831] (n 48)
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from posttrain.types import Completion, Message, Problem, Rollout, UserError
+from posttrain.types import Completion, Message, Problem, Rollout, Usage, UserError
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,8 @@ class Spoken:
     """Whether the turn came to its end; False where it ran into a limit."""
     complaints: tuple[str, ...] = ()
     """A sentence for each of its calls that could not be read: the model is told."""
+    usage: Usage | None = None
+    """What a server counted, where the tokens are not known."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,13 @@ class Transcript:
     @property
     def n_tokens(self) -> int:
         """How many tokens were sampled, as far as is known."""
-        return sum(len(completion.token_ids) for completion in self.completions)
+        return sum(len(completion.token_ids) for completion in self.completions) + (self.usage.completion_tokens if self.usage else 0)
+
+    @property
+    def usage(self) -> Usage | None:
+        """What a server counted, of all turns whose tokens are not known; None where there are none."""
+        counted = [turn.spoken.usage for turn in self.turns if turn.spoken.usage and turn.spoken.completion is None]
+        return Usage(sum(u.prompt_tokens for u in counted), sum(u.completion_tokens for u in counted)) if counted else None
 
     @property
     def working_s(self) -> float:

@@ -169,7 +169,7 @@ async def _restore(transcript: Transcript, env: Env) -> None:
 
 def _rollout(transcript: Transcript, outcome: Outcome, reason: str, env: Env | None = None) -> Rollout:
     state = dict(env.state()) if env is not None else {}
-    return Rollout(transcript.problem, transcript.said, transcript.completions, outcome, transcript.sample, reason, state=state)
+    return Rollout(transcript.problem, transcript.said, transcript.completions, outcome, transcript.sample, reason, usage=transcript.usage, state=state)
 
 
 def _said(error: BaseException) -> str:

@@ -45,8 +45,8 @@ async def main(args: Args) -> int:
     if args.json:
         print(json.dumps({"attempts": rows}))
     else:
-        for row in rows:
-            print(f"{row['id']} · attempt {row['sample'] + 1} · " + (row["departed"] or f"the same {row['turns']} turns, token for token"))
+        for row, exact in zip(rows, (bool(attempt.transcript.completions) for attempt in kept), strict=True):
+            print(f"{row['id']} · attempt {row['sample'] + 1} · " + (row["departed"] or f"the same {row['turns']} turns, {'token for token' if exact else 'word for word'}"))
     return PARTIAL if any(departed) else DONE
 
 
@@ -59,7 +59,10 @@ async def _again(agent: ToolAgent, attempt: KeptAttempt) -> Rollout:
 
 
 def _departure(then: Rollout, now: Rollout) -> str:
-    """Where the tokens part, in words; empty where they do not."""
+    """Where the tokens part, in words; empty where they do not. Of a model that shows no tokens, where the messages part."""
+    if not (then.completions and now.completions):
+        pairs = enumerate(zip_longest(then.messages, now.messages), 1)
+        return next((f"departs at message {number}" for number, (old, new) in pairs if old != new), "")
     for turn, (old, new) in enumerate(zip_longest(then.completions, now.completions), 1):
         if old is None or new is None:
             return f"departs at turn {turn}: {'nothing more was said' if new is None else 'more was said than then'}"

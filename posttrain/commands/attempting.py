@@ -12,8 +12,10 @@ from posttrain.commands.base import DONE, PARTIAL, Dtype
 from posttrain.types import Message, Problem, Rollout, Task, UserError
 
 if TYPE_CHECKING:
+    from posttrain.agents.conversation import Speaker
     from posttrain.agents.tool_agent import ToolAgent
     from posttrain.runs.attempts import AttemptLog
+    from posttrain.types import Sampling
 
 SETTINGS = "agent.json"
 
@@ -23,7 +25,7 @@ class AgentArgs:
     """What an agent is told, whatever it is to do."""
 
     model: str = "smollm2"
-    """smollm2, tiny, a folder, a run's folder, a .gguf file or a hub id."""
+    """smollm2, tiny, a folder, a run's folder, a .gguf file, a hub id, or a server: openai:URL[#MODEL][,tokenizer=MODEL]."""
     tools: str = "calculator"
     """NAME[:key=value,…][,NAME…] of calculator, python, files, search, web, mcp; task takes those of --task; empty gives none."""
     system: str = ""
@@ -99,19 +101,34 @@ class Undertaking:
 def make_agent(args: AgentArgs) -> ToolAgent:
     """The agent that the arguments describe."""
     from posttrain.agents.conversation import Limits
-    from posttrain.agents.local import LocalSpeaker
     from posttrain.agents.tool_agent import ToolAgent
     from posttrain.agents.toolboxes import load_world
-    from posttrain.engine.local import LocalEngine
-    from posttrain.policy.hf import load_policy
     from posttrain.types import Sampling
 
     if args.max_tokens < 1 or args.temperature < 0 or args.n < 1 or args.problems < 0 or not args.call_s > 0:
         raise UserError("--max-tokens and --n must be at least 1, --call-s above 0, --temperature and --problems at least 0")
     limits = Limits(args.steps, args.tokens, args.wall_s, args.working_s)
     world = load_world(args.tools, args.task, args.call_s)
-    policy = load_policy(args.model, args.dtype)
-    return ToolAgent(LocalSpeaker(LocalEngine(policy), policy.renderer, Sampling(args.temperature, args.max_tokens)), world, limits)
+    return ToolAgent(_speaker(args.model, args.dtype, Sampling(args.temperature, args.max_tokens)), world, limits)
+
+
+def _speaker(model: str, dtype: Dtype, sampling: Sampling) -> Speaker:
+    """Who says the turns: a model here, or a server's; one whose address names a tokenizer is sent the very tokens."""
+    from posttrain.agents.local import LocalSpeaker
+    from posttrain.agents.server import ServerSpeaker
+    from posttrain.engine.endpoint import Endpoint, is_remote, parse_address
+    from posttrain.engine.local import LocalEngine
+    from posttrain.engine.remote import RemoteEngine
+    from posttrain.policy.hf import load_policy
+    from posttrain.policy.loading import load_renderer
+
+    if not is_remote(model):
+        policy = load_policy(model, dtype)
+        return LocalSpeaker(LocalEngine(policy), policy.renderer, sampling)
+    address = parse_address(model)
+    if address.tokenizer:
+        return LocalSpeaker(RemoteEngine(Endpoint(address)), load_renderer(address.tokenizer), sampling)
+    return ServerSpeaker(Endpoint(address), sampling)
 
 
 def asked(undertaking: Undertaking) -> tuple[Task | None, list[Problem]]:

@@ -23,7 +23,7 @@ from posttrain.agents.conversation import Spoken, Transcript
 from posttrain.evals.records import completion_from, message_from, plain
 from posttrain.runs.folder import disk_errors, read_jsonl
 from posttrain.runs.records import cut_torn_line
-from posttrain.types import Completion, Message, Problem, Rollout, UserError
+from posttrain.types import Completion, Message, Problem, Rollout, Usage, UserError
 
 NAME = "steps.jsonl"
 
@@ -86,7 +86,7 @@ class AttemptJournal:
         spoken, before = transcript.turns[-1].spoken, transcript.completions[:-1] if transcript.turns[-1].spoken.completion else ()
         self._write(
             "said", message=asdict(spoken.message), finished=spoken.finished, complaints=spoken.complaints,
-            completion=_completion_row(spoken.completion, _seen(before)) if spoken.completion else None,
+            usage=asdict(spoken.usage) if spoken.usage else None, completion=_completion_row(spoken.completion, _seen(before)) if spoken.completion else None,
         )  # fmt: skip
 
     def answered(self, transcript: Transcript) -> None:
@@ -128,7 +128,7 @@ def _after(attempt: KeptAttempt, row: Mapping[str, Any]) -> KeptAttempt:
     if row["event"] == "told":
         return replace(attempt, transcript=transcript.answered(_messages(row["messages"]), row["seconds"], row["done"]))
     ended = Rollout(
-        transcript.problem, transcript.said, transcript.completions, row["outcome"], transcript.sample, row["error"], state=row["state"],
+        transcript.problem, transcript.said, transcript.completions, row["outcome"], transcript.sample, row["error"], usage=transcript.usage, state=row["state"],
     )  # fmt: skip
     return replace(attempt, rollout=ended)
 
@@ -143,7 +143,7 @@ def _spoken(row: Mapping[str, Any], seen: tuple[int, ...]) -> Spoken:
         read = seen[: written["kept_tokens"]] + tuple(written["read_token_ids"])
         rest = {key: value for key, value in written.items() if key not in ("kept_tokens", "read_token_ids")}
         written = completion_from({"prompt_token_ids": read, **rest})
-    return Spoken(message_from(row["message"]), written, row["finished"], tuple(row["complaints"]))
+    return Spoken(message_from(row["message"]), written, row["finished"], tuple(row["complaints"]), Usage(**row["usage"]) if row.get("usage") else None)
 
 
 def _seen(completions: tuple[Completion, ...]) -> tuple[int, ...]:

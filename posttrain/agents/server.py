@@ -1,0 +1,48 @@
+"""A model behind a server that takes messages, as a speaker. What it says is as exact as `chat` makes it: tokens where the server tells
+them, else words and counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from posttrain.agents.chat import Reply, replies
+from posttrain.agents.conversation import Spoken, Transcript
+from posttrain.engine.endpoint import Endpoint
+from posttrain.seeds import fold
+from posttrain.tool_calls import read_tags
+from posttrain.types import Message, Sampling
+
+
+@dataclass(frozen=True)
+class ServerSpeaker:
+    """Asks a server for the assistant's turns.
+
+    Calls that the server has not told from the words are read there, between the tags of Hermes and Qwen. The server renders the
+    whole conversation anew at each turn: even where it tells its tokens, a later turn need not go on from them, and is then learned
+    as a row of its own. Give the address a tokenizer (`LocalSpeaker` over a `RemoteEngine`) where exact tokens matter.
+    """
+
+    endpoint: Endpoint
+    sampling: Sampling = Sampling()
+    """Of each turn; its `max_tokens` is a turn's longest."""
+
+    async def speak(self, transcript: Transcript, n: int, seed: int, max_tokens: int) -> list[Spoken]:
+        """`n` turns. Raises Unavailable where the server fails, again and again, and UserError where it refuses."""
+        where = (transcript.sample, len(transcript.turns)) if transcript.turns else ()
+        drawn = fold(seed, self.sampling.seed, transcript.problem.id, *where)
+        sampling = replace(self.sampling, seed=drawn, max_tokens=min(self.sampling.max_tokens, max_tokens))
+        said = await replies(self.endpoint, _sendable(transcript.messages), n, sampling, tuple(transcript.tools))
+        return [_spoken(reply, bool(transcript.tools)) for reply in said]
+
+
+def _sendable(messages: Sequence[Message]) -> list[Message]:
+    """The messages; a complaint that answers no call is the user's, for servers refuse a tool's answer to nothing."""
+    return [replace(m, role="user") if m.role == "tool" and not m.tool_call_id else m for m in messages]
+
+
+def _spoken(reply: Reply, offered: bool) -> Spoken:
+    read = read_tags(reply.message.content) if offered else None
+    calls = reply.message.tool_calls + (read.calls if read else ())
+    message = replace(reply.message, content=read.content if read else reply.message.content, tool_calls=calls)
+    return Spoken(message, reply.completion, reply.ended == "stop", read.complaints if read else (), reply.usage)
