@@ -16,42 +16,6 @@ from posttrain.policy.products import can_lay_out, lay_out, multiply
 
 
 @dataclass(frozen=True)
-class LaidOut:
-    """The linear layers and the output head of a policy as they are now; takes the memory of its weights once more."""
-
-    policy: Policy
-    head: Head
-    """The policy's head, with its blocks laid out."""
-    layers: tuple[tuple[nn.Linear, Tensor], ...]
-    version: int
-
-    @classmethod
-    @torch.no_grad()
-    def of(cls, policy: Policy) -> Self:
-        """Lay out whatever can be; the rest is multiplied as always."""
-        head, layers = policy.head, [layer for layer in _linears(policy) if can_lay_out(layer.weight)]
-        blocks = {(block.start, block.stop): head.weight[block] for block in head.blocks}
-        laid_out = {place: lay_out(weight) for place, weight in blocks.items() if can_lay_out(weight)}
-        return cls(policy, replace(head, laid_out=laid_out), tuple((layer, lay_out(layer.weight)) for layer in layers), _version(policy))
-
-    @property
-    def is_current(self) -> bool:
-        """Whether the policy's weights are still those that were laid out."""
-        return self.version == _version(self.policy)
-
-    @contextmanager
-    def used(self) -> Iterator[None]:
-        """While inside, the policy's layers multiply by what was laid out."""
-        for layer, weight in self.layers:
-            layer.forward = _Forward(weight, layer.bias)
-        try:
-            yield
-        finally:
-            for layer, _ in self.layers:
-                del layer.forward
-
-
-@dataclass(frozen=True)
 class _Forward:
     """A linear layer's forward."""
 
@@ -62,11 +26,50 @@ class _Forward:
         return multiply(x, self.weight, self.bias)
 
 
-def _linears(policy: Policy) -> list[nn.Linear]:
+@dataclass(frozen=True)
+class LaidOut:
+    """The linear layers and the output head of a policy as they are now; takes the memory of its weights once more."""
+
+    head: Head
+    """The policy's head, with its blocks laid out."""
+    layers: tuple[tuple[nn.Linear, _Forward], ...]
+    linears: tuple[nn.Linear, ...]
+    """All of the policy's, also those that could not be laid out."""
+    version: int
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, policy: Policy) -> Self:
+        """Lay out whatever can be; the rest is multiplied as always."""
+        head, linears = policy.head, _linears(policy)
+        layers = tuple((layer, _Forward(lay_out(layer.weight), layer.bias)) for layer in linears if can_lay_out(layer.weight))
+        blocks = {(block.start, block.stop): head.weight[block] for block in head.blocks}
+        laid_out = {place: lay_out(weight) for place, weight in blocks.items() if can_lay_out(weight)}
+        return cls(replace(head, laid_out=laid_out), layers, linears, _version(head, linears))
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the policy's weights are still those that were laid out."""
+        return self.version == _version(self.head, self.linears)
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """While inside, the policy's layers multiply by what was laid out. Past nn.Module's own setting of attributes, which is slow:
+        it is done for every token."""
+        for layer, forward in self.layers:
+            vars(layer)["forward"] = forward
+        try:
+            yield
+        finally:
+            for layer, _ in self.layers:
+                del vars(layer)["forward"]
+
+
+def _linears(policy: Policy) -> tuple[nn.Linear, ...]:
     """The layers within the transformer; those that an adapter wraps, and its own, among them."""
-    return [module for module in policy.base.get_decoder().modules() if type(module) is nn.Linear]
+    return tuple(module for module in policy.base.get_decoder().modules() if type(module) is nn.Linear)
 
 
-def _version(policy: Policy) -> int:
-    """Grows with every change in place of a weight that is laid out."""
-    return policy.head.weight._version + sum(layer.weight._version for layer in _linears(policy))
+def _version(head: Head, linears: tuple[nn.Linear, ...]) -> int:
+    """Grows with every change of a weight in place. Asked for every token, and therefore of layers that have been found once."""
+    return head.weight._version + sum(layer.weight._version for layer in linears)
