@@ -40,7 +40,7 @@ from typing import Any
 
 from experiments.common import record, write_prompts
 from posttrain.commands import rlhf
-from posttrain.evals.frontier_page import spoken
+from posttrain.evals.pages import spoken
 
 
 @dataclass(frozen=True)

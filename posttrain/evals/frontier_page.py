@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
 from posttrain.evals.chart import Mark, Series, chart
+from posttrain.evals.pages import Table, ends, html_figures, html_tables, spoken, standing_alone
 
 COLOURS = {"start": "#6a737f", "ppo": "#1f5fd0", "dpo": "#c2571a", "raft": "#1a8a4a"}
 BEST_OF_N, PROXY, GOLD = "#8a6d00", "#b3261e", "#1f5fd0"
-STYLE = (
-    "body{font:15px/1.5 sans-serif;max-width:1320px;margin:2em auto;padding:0 1em;color:#1c2128;background:#fff}"
-    "table{border-collapse:collapse;margin:1em 0 2em}td,th{padding:.3em .9em;text-align:left;border-bottom:1px solid #d5d9de}"
-    "caption{text-align:left;font-weight:bold;padding:.4em 0}figure{display:inline-block;margin:0}"
-)
-
 
 def page(found: Mapping[str, Any]) -> str:
     """One HTML file: what was gained, how it went, what was lost, and the figures as JSON. No script runs, nothing is fetched."""
-    side_by_side = "".join(f"<figure>{picture}</figure>" for picture in (*frontier(found), *over_optimisation(found)))
-    tables = "".join(html_table(*table) for table in tables_of(found))
-    data = json.dumps(found).replace("<", "\\u003c")
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>RLHF: what each method paid</title>'
-        f"<style>{STYLE}</style></head><body><h1>RLHF: what each method paid for its reward</h1><p>{escape(found['about'])}</p>{side_by_side}"
+    about = (
         "<p>Above: the finished models, with 95% intervals over the test prompts, and the best of n answers of the start, chosen by the proxy,"
         " at the upper bound of its KL (log n − (n − 1)/n). Along a run: the answers that each step learned from, with 95% intervals over the"
         " step's prompts. Proxy and gold are drawn as their change in standard deviations of the start's own answers, so that both fit one"
         " picture: where gold turns and proxy goes on, the reward model is over-optimised (2210.10760). KL is of whole answers to the start.</p>"
-        f'{tables}<script type="application/json" id="figures">{data}</script></body></html>'
     )
+    side_by_side = html_figures((*frontier(found), *over_optimisation(found)))
+    body = f"<p>{escape(found['about'])}</p>{side_by_side}{about}{html_tables(tables_of(found))}"
+    return standing_alone("RLHF: what each method paid", body, found, heading="RLHF: what each method paid for its reward")
 
 
 # --------------------------------------------------------------------------------------------------------------- pictures
@@ -43,9 +34,9 @@ def frontier(found: Mapping[str, Any]) -> list[str]:
     pictures = []
     for side in ("proxy", "gold"):
         shown = [p for p in found["points"] if p[side]]
-        marks = [Mark(p["kl_nats"]["value"], p[side]["value"], _ends(p[side]), _ends(p["kl_nats"])) for p in shown]
+        marks = [Mark(p["kl_nats"]["value"], p[side]["value"], ends(p[side]), ends(p["kl_nats"])) for p in shown]
         models = [Series(p["name"], _colour(p["name"]), [mark]) for p, mark in zip(shown, marks, strict=True)]
-        bon = [Mark(b["kl_bound_nats"], b[side]["value"], _ends(b[side])) for b in found["best_of_n"] if b[side]]
+        bon = [Mark(b["kl_bound_nats"], b[side]["value"], ends(b[side])) for b in found["best_of_n"] if b[side]]
         series = [Series("best of n", BEST_OF_N, bon, is_line=True, dashes="5 4"), *models] if len(bon) > 1 else models
         n = f" (n = {shown[0][side]['n']} test prompts)" if shown else ""
         pictures.append(chart(f"{side} reward against KL{n}", "KL to the start, nats per answer", f"{side} reward", series))
@@ -72,15 +63,11 @@ def _change(title: str, rows: Sequence[tuple[float, Any, Any]], spread: Mapping[
             continue
         rescaled = lambda v, s=scale: (v - s["mean"]) / s["std"]  # noqa: E731
         marks = [
-            Mark(math.sqrt(row[0]), rescaled(row[column]["value"]), tuple(map(rescaled, ends)) if (ends := _ends(row[column])) else None)
+            Mark(math.sqrt(row[0]), rescaled(row[column]["value"]), tuple(map(rescaled, low_high)) if (low_high := ends(row[column])) else None)
             for row in rows if row[column] and row[column]["value"] is not None
         ]  # fmt: skip
         series.append(Series(side, colour, marks, is_line=True, dashes=dashes))
     return chart(title, "square root of the KL to the start, √nats", "change, standard deviations", series)
-
-
-def _ends(m: Mapping[str, Any]) -> tuple[float, float] | None:
-    return (m["low"], m["high"]) if m["low"] is not None and math.isfinite(m["low"]) else None
 
 
 def _colour(name: str) -> str:
@@ -88,9 +75,6 @@ def _colour(name: str) -> str:
 
 
 # ----------------------------------------------------------------------------------------------------------------- tables
-
-Table = tuple[str, tuple[str, ...], list[list[str]]]
-
 
 def tables_of(found: Mapping[str, Any]) -> list[Table]:
     """What was gained, what was lost, and what the reward model is worth: title, header and cells as text."""
@@ -115,14 +99,6 @@ def tables_of(found: Mapping[str, Any]) -> list[Table]:
     return [table for table in tables if table[2]]
 
 
-def spoken(m: Mapping[str, Any] | None, digits: int = 3) -> str:
-    """A measurement with its interval; without one where n is too small for it."""
-    if not m or m["value"] is None:
-        return ""
-    ends = _ends(m)
-    return f"{m['value']:.{digits}f}" + (f" [{ends[0]:.{digits}f} {ends[1]:.{digits}f}]" if ends else "")
-
-
 def _measured(metrics: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A measurement out of a run's metrics."""
     return {"value": metrics[name], "low": metrics[f"{name}_low"], "high": metrics[f"{name}_high"]}
@@ -136,9 +112,3 @@ def _ece(m: Mapping[str, Any]) -> str:
 
 def _n(m: Mapping[str, Any] | None) -> str:
     return str(m["n"]) if m else ""
-
-
-def html_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in header)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><caption>{escape(title)}</caption><tr>{head}</tr>{body}</table>"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from html import escape
 
 from posttrain.evals.chart import Mark, Series, chart
 from posttrain.evals.failures import KINDS
-from posttrain.evals.frontier_page import STYLE, Table, html_table
+from posttrain.evals.pages import Table, html_figures, html_list, html_tables, standing_alone
 from posttrain.evals.reliability import AtHorizon, Reliability
 from posttrain.evals.table import figure
 from posttrain.types import Measurement
@@ -61,15 +59,9 @@ def tables_of(found: Reliability) -> list[Table]:
 
 def page(found: Reliability) -> str:
     """One HTML file: pictures, tables and the figures as JSON. No script runs, nothing is fetched."""
-    pictures = "".join(f"<figure>{picture}</figure>" for picture in (survival(found.longest), success(found), next_step(found)) if picture)
-    tables = "".join(html_table(*table) for table in tables_of(found))
-    notes = "".join(f"<li>{escape(note)}</li>" for note in found.notes)
-    data = json.dumps(found.to_json()).replace("<", "\\u003c")
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Reliability on {escape(found.task)}</title><style>{STYLE}</style></head>'
-        f"<body><h1>How far it can be relied on: {escape(found.task)}</h1><ul>{notes}</ul>{pictures}<p>{ABOUT}</p>{tables}<p>{PUBLISHED}</p>"
-        f'<script type="application/json" id="figures">{data}</script></body></html>'
-    )
+    pictures = html_figures(picture for picture in (survival(found.longest), success(found), next_step(found)) if picture)
+    body = f"{html_list(found.notes)}{pictures}<p>{ABOUT}</p>{html_tables(tables_of(found))}<p>{PUBLISHED}</p>"
+    return standing_alone(f"Reliability on {found.task}", body, found.to_json(), heading=f"How far it can be relied on: {found.task}")
 
 
 def survival(at: AtHorizon) -> str:

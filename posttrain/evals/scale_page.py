@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 from posttrain.evals.chart import Mark, Series, chart
-from posttrain.evals.frontier_page import STYLE, spoken
+from posttrain.evals.pages import Table, ends, html_figures, html_list, html_tables, spoken, standing_alone
 
 COLOURS = ("#1f5fd0", "#c2571a", "#1a8a4a", "#7a3db8", "#b3261e", "#8a6d00", "#0b7a83", "#57606a")
 GREY = "#6a737f"
@@ -17,21 +15,15 @@ GREY = "#6a737f"
 
 def page(found: Mapping[str, Any]) -> str:
     """One HTML file: the pictures, what stands in them as tables, the wall, and the figures as JSON. No script runs, nothing is fetched."""
-    pictures = "".join(f"<figure>{picture}</figure>" for picture in pictures_of(found))
-    tables = "".join(_html_table(*table) for table in tables_of(found))
-    said = "".join(f"<li>{escape(line)}</li>" for line in sentences(found))
-    data = json.dumps(found).replace("<", "\\u003c")
-    title = f"What attempts and tokens buy on {found['task']}"
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{STYLE}</style></head><body><h1>{escape(title)}</h1><ul>{said}</ul>{pictures}"
+    about = (
         "<p>Bands and bars are 95% intervals over problems. Coverage (dashed) is what an oracle would find among k attempts: a ceiling for every"
         " selection, and no accuracy. Selections are expectations over all subsets of k attempts of one pool. Tokens are all that were read and"
         " written for one problem: prompts (anew for each attempt), thoughts and answers, judges, and attempts that only estimated difficulty."
         " The forecast (dotted) is a beta law of solve rates, fitted on the few attempts named and on nothing else; the wall is the share of"
         " problems that some attempt has solved.</p>"
-        f'{tables}<script type="application/json" id="figures">{data}</script></body></html>'
     )
+    body = f"{html_list(sentences(found))}{html_figures(pictures_of(found))}{about}{html_tables(tables_of(found))}"
+    return standing_alone(f"What attempts and tokens buy on {found['task']}", body, found)
 
 
 # --------------------------------------------------------------------------------------------------------------- pictures
@@ -83,17 +75,13 @@ def _series(curve: Mapping[str, Any], colour: str, axis: str) -> Series:
 
 def _mark(point: Mapping[str, Any], axis: str) -> Mark:
     x = point["k"] if axis == "k" else point["tokens"]["value"]
-    return Mark(x, math.nan if point["value"]["value"] is None else point["value"]["value"], _ends(point["value"]))
-
-
-def _ends(m: Mapping[str, Any]) -> tuple[float, float] | None:
-    return None if m["low"] is None else (m["low"], m["high"])
+    return Mark(x, math.nan if point["value"]["value"] is None else point["value"]["value"], ends(point["value"]))
 
 
 def _law(arm: Mapping[str, Any]) -> list[Series]:
     if not arm["law"]:
         return []
-    marks = [Mark(k, m["value"], _ends(m)) for k, m in arm["law"]["forecasts"]]
+    marks = [Mark(k, m["value"], ends(m)) for k, m in arm["law"]["forecasts"]]
     return [Series(f"forecast from {arm['law']['fitted_on']}", GREY, marks, is_line=True, dashes="2 3")]
 
 
@@ -107,9 +95,6 @@ def _wall(arm: Mapping[str, Any]) -> list[Series]:
 
 
 # ------------------------------------------------------------------------------------------------------- words and tables
-
-Table = tuple[str, tuple[str, ...], list[list[str]]]
-
 
 def sentences(found: Mapping[str, Any]) -> list[str]:
     """What a reader should take away, one line a finding."""
@@ -159,9 +144,3 @@ def _curves_table(arm: Mapping[str, Any]) -> Table:
 def _wall_table(arm: Mapping[str, Any]) -> Table:
     rows = [[row["id"], str(row["n"]), f"{row['rate_bound']:.3f}"] for row in arm["wall"]]
     return f"{arm['name']}: never solved", ("problem", "attempts", "its solve rate is below (95%)"), rows
-
-
-def _html_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in header)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><caption>{escape(title)}</caption><tr>{head}</tr>{body}</table>"
