@@ -276,6 +276,7 @@ def test_a_comparison_sets_the_trained_model_against_the_base_at_a_matched_tempe
     assert kept.count(1.0) == 2 * 6 and kept.count(found["matched"]["temperature"]) >= 3, "the base's attempts at each temperature are kept as well"
     assert_refused(posttrain("compare", "tiny", "tiny", *MEASURE, "--matched-temperature", "entropy"), "at least four problems")
     assert_refused(posttrain("compare", "tiny", "tiny", *measure, "--temperature", "0"), "--temperature above 0")
+    assert_refused(posttrain("compare", "openai:http://127.0.0.1:9/v1", "tiny", *measure), "--matched-temperature", "server's")
 
 
 def test_attempts_that_could_not_be_scored_make_work_done_in_part() -> None:

@@ -116,19 +116,12 @@ def _speaker(model: str, dtype: Dtype, sampling: Sampling) -> Speaker:
     """Who says the turns: a model here, or a server's; one whose address names a tokenizer is sent the very tokens."""
     from posttrain.agents.local import LocalSpeaker
     from posttrain.agents.server import ServerSpeaker
-    from posttrain.engine.endpoint import Endpoint, is_remote, parse_address
-    from posttrain.engine.local import LocalEngine
-    from posttrain.engine.remote import RemoteEngine
-    from posttrain.policy.hf import load_policy
-    from posttrain.policy.loading import load_renderer
+    from posttrain.commands.models import endpoint_for, engine_for
 
-    if not is_remote(model):
-        policy = load_policy(model, dtype)
-        return LocalSpeaker(LocalEngine(policy), policy.renderer, sampling)
-    address = parse_address(model)
-    if address.tokenizer:
-        return LocalSpeaker(RemoteEngine(Endpoint(address)), load_renderer(address.tokenizer), sampling)
-    return ServerSpeaker(Endpoint(address), sampling)
+    if (endpoint := endpoint_for(model)) is not None:
+        return ServerSpeaker(endpoint, sampling)
+    _, engine, renderer = engine_for(model, dtype)
+    return LocalSpeaker(engine, renderer, sampling)
 
 
 def asked(undertaking: Undertaking) -> tuple[Task | None, list[Problem]]:

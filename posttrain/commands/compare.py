@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from posttrain.commands.base import completeness, file_name, make_folder, positional, progress, show
-from posttrain.commands.measuring import MeasureArgs, chosen_problems, confide, model_path, settings, subject
+from posttrain.commands.measuring import MeasureArgs, chosen_problems, confide, subject
+from posttrain.commands.models import keeper, model_path, settings
 
 
 @dataclass(frozen=True)
@@ -75,21 +76,25 @@ def _read(args: Args):
 
 async def _measured(args: Args):
     """The comparisons of all tasks; the untouched task and the held-out text go with the first."""
+    from posttrain.engine.endpoint import is_remote
     from posttrain.evals.compare import Subject, compare
     from posttrain.evals.matched import check_matchable
     from posttrain.runs.history import training_history
     from posttrain.tasks import load
+    from posttrain.types import UserError
 
     chosen = await chosen_problems(args)
+    if args.matched_temperature and is_remote(args.base):
+        raise UserError("--matched-temperature samples the base at other temperatures and reads its log-probs: it needs a model here, not a server's")
     for _, problems in chosen if args.matched_temperature else ():
         check_matchable(len(problems), args.samples, args.temperature, args.matched_temperature)
     untouched = load(args.untouched_task) if args.untouched_task else None
     subjects = []
     for name in (args.base, args.trained):
-        policy, agent, keeper = subject(name, args)
+        policy, agent, log = subject(name, args)
         renderer = policy and policy.renderer
         encode, decode = renderer and renderer.encode, renderer and renderer.decode
-        subjects.append(Subject(name, model_path(name), agent, policy, encode, decode, keeper, confide(policy, agent, args)))
+        subjects.append(Subject(name, model_path(name), agent, policy, encode, decode, log, confide(policy, agent, args)))
     history = renderer and training_history(Path(args.trained), renderer)  # a damaged log is found before the work, not after
     found = []
     for i, (task, problems) in enumerate(chosen):
@@ -110,15 +115,13 @@ def _matching(args: Args, base, task):
     """What sets the trained model against the base at another temperature; None where that was not asked for."""
     from posttrain.evals.compare import paired_row
     from posttrain.evals.matched import match_base, most_attempts
-    from posttrain.runs.records import NAME, RecordLog
 
     if not args.matched_temperature:
         return None
 
     def base_at(temperature: float):
         agent = replace(base.agent, sampling=replace(base.agent.sampling, temperature=temperature))
-        log = RecordLog(args.out / NAME, settings(args.base, agent.sampling, str(base.scorer.base.dtype)), args.resume) if args.out else None
-        return replace(base, agent=agent, keeper=log)
+        return replace(base, agent=agent, keeper=keeper(args.out, lambda: settings(args.base, agent.sampling, base.scorer), args.resume))
 
     async def matched(before, after):
         with progress("base's temperature", most_attempts(after)) as bar:

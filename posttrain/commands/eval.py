@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from posttrain.commands.base import completeness, file_name, make_folder, progress, show
-from posttrain.commands.measuring import MeasureArgs, chosen_problems, confide, model_path, number_format, settings, subject
+from posttrain.commands.measuring import MeasureArgs, chosen_problems, confide, subject
+from posttrain.commands.models import model_path, settings
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ async def main(args: Args) -> int:
         evaluations.append(replace(found, confidences=await confide(policy, agent, args)(task, found.records)))
     documents = [evaluation.to_json() for evaluation in evaluations]
     found = {
-        "model_path": model_path(args.model), "split": args.split, "settings": settings(args.model, agent.sampling, number_format(policy)),
+        "model_path": model_path(args.model), "split": args.split, "settings": settings(args.model, agent.sampling, policy),
         **(documents[0] if len(documents) == 1 else {"evaluations": documents}),
     }  # fmt: skip
     if args.out is not None:

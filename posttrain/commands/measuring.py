@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from posttrain.commands.base import Dtype
+from posttrain.commands.models import endpoint_for, engine_for, keeper, settings
 
 
 @dataclass(frozen=True)
@@ -62,55 +63,22 @@ async def chosen_problems(args: MeasureArgs):
 
 def subject(model: str, args: MeasureArgs):
     """A policy (none, where a server samples), the agent that is measured, and what keeps its records, if there is a folder for them."""
-    from posttrain.agents.chat import Reported
-    from posttrain.runs.records import NAME, RecordLog
     from posttrain.types import Sampling
 
     policy, agent = sampler(model, args.dtype, Sampling(args.temperature, args.max_tokens))
-    agent = Reported(agent, agent.sampling) if policy is None else agent
-    keeper = RecordLog(args.out / NAME, settings(model, agent.sampling, number_format(policy)), args.resume) if args.out else None
-    return policy, agent, keeper
+    return policy, agent, keeper(args.out, lambda: settings(model, agent.sampling, policy), args.resume)
 
 
 def sampler(model: str, dtype: Dtype, sampling):
-    """What `--model` names: a policy and the agent that samples from it, or no policy and an agent that asks a server."""
+    """A policy and the agent that samples from it; or no policy and an agent that asks a server, which may fail."""
+    from posttrain.agents.chat import ChatAgent, Reported
     from posttrain.agents.loop import ModelAgent
-    from posttrain.engine.endpoint import is_remote
-    from posttrain.engine.local import LocalEngine
-    from posttrain.policy.hf import load_policy
 
-    if is_remote(model):
-        return None, _remote_agent(model, sampling)
-    policy = load_policy(model, dtype)
-    return policy, ModelAgent(LocalEngine(policy), policy.renderer, sampling)
-
-
-def _remote_agent(model: str, sampling):
-    """Sends messages; or, where the address names a tokenizer, the very tokens that its template makes of them."""
-    from posttrain.agents.chat import ChatAgent
-    from posttrain.agents.loop import ModelAgent
-    from posttrain.engine.endpoint import Endpoint, parse_address
-    from posttrain.engine.remote import RemoteEngine
-    from posttrain.policy.loading import load_renderer
-
-    address = parse_address(model)
-    if not address.tokenizer:
-        return ChatAgent(Endpoint(address), sampling)
-    renderer = load_renderer(address.tokenizer)
-    return ModelAgent(RemoteEngine(Endpoint(address)), renderer, sampling)
-
-
-def number_format(policy) -> str:
-    """What the model computes in; a server's is its own affair."""
-    return "remote" if policy is None else str(policy.base.dtype)
-
-
-def model_path(model: str) -> str:
-    """Where the model lies: its folder, or its server's address."""
-    from posttrain.engine.endpoint import is_remote
-    from posttrain.policy.models import resolve
-
-    return model if is_remote(model) else str(resolve(model))
+    if (endpoint := endpoint_for(model)) is not None:
+        return None, Reported(ChatAgent(endpoint, sampling), sampling)
+    policy, engine, renderer = engine_for(model, dtype)
+    agent = ModelAgent(engine, renderer, sampling)
+    return policy, agent if policy else Reported(agent, sampling)
 
 
 def confide(policy, agent, args: MeasureArgs):
@@ -126,21 +94,3 @@ def confide(policy, agent, args: MeasureArgs):
         return await ask(args.calibration, task, records, agent, policy, prompt, encode, args.seed)
 
     return asked
-
-
-def settings(model: str, sampling, dtype: str) -> dict:
-    """All that attempts depend on, beside the problem, samples and seed.
-
-    A server's model is known by its address and name alone: what they stand for may change unseen (--no-resume measures anew).
-    """
-    from dataclasses import asdict
-
-    from posttrain.engine.endpoint import is_remote, parse_address
-    from posttrain.policy.models import resolve, revision
-
-    drawn = {name: value for name, value in asdict(sampling).items() if name != "seed"}
-    if not is_remote(model):
-        return {"model": revision(resolve(model)), "dtype": dtype, **drawn}
-    address = parse_address(model)
-    tokens = {"tokenizer": revision(resolve(address.tokenizer))} if address.tokenizer else {}
-    return {"model": f"{address.url}#{address.model}", "dtype": dtype, **tokens, **drawn}

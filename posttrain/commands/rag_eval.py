@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from posttrain.commands.base import DONE, Dtype, completeness, make_folder, progress, show
+from posttrain.commands.models import keeper, settings
 from posttrain.types import UserError
 
 RETRIEVERS = ("tfidf", "bm25", "text", "dense", "fused", "cross", "likelihood")
@@ -189,6 +190,7 @@ class _Made(Mapping[str, Any]):
 
 
 async def _answers(args: Args) -> int:
+    from posttrain.commands.rag_agents import agent_for, reader_for
     from posttrain.evals.measure import measure
     from posttrain.evals.rag import anatomy
     from posttrain.evals.rag_table import answers_table
@@ -196,19 +198,21 @@ async def _answers(args: Args) -> int:
     approaches = _listed(args.approaches, APPROACHES, "--approaches")
     task, problems, passages = await _asked(args)
     (retriever,) = _listed(args.retriever, RETRIEVERS[:5], "--retriever")[:1]
+    reader = reader_for(args.model, args, _hash(passages), checks=not args.unchecked)
     measured, evaluations = {}, {}
     with ExitStack() as stack:
         found_by = _Made(passages, args, stack)[retriever]
         for approach in approaches:
-            agent, keeper = _agent(approach, args, found_by, passages)
+            agent = agent_for(approach, reader, found_by, passages, args.k)
+            log = keeper(args.out, lambda approach=approach: _depends_on(approach, args, reader))
             with progress(approach, len(problems) * args.samples) as bar:
                 evaluations[approach] = await measure(
-                    agent, task, problems, args.samples, args.seed, on_attempt=lambda _, bar=bar: bar.advance(), keeper=keeper
+                    agent, task, problems, args.samples, args.seed, on_attempt=lambda _, bar=bar: bar.advance(), keeper=log
                 )
             measured[approach] = anatomy(evaluations[approach], args.k)
     found = {
         "task": args.task, "split": args.split, "n_documents": len({p.source for p in passages}), "n_problems": len(problems), "samples": args.samples,
-        "retriever": retriever, "k": args.k, "model": args.model, "corpus_sha256": _hash(passages),
+        "retriever": retriever, "k": args.k, "model": args.model, "corpus_sha256": reader.corpus_sha256,
         "approaches": {name: _anatomy_json(each) for name, each in measured.items()},
     }  # fmt: skip
     _keep(args, found, {})
@@ -235,19 +239,11 @@ async def _asked(args: Args):
     return task, problems, task.passages(args.split)
 
 
-def _agent(approach: str, args: Args, retriever, passages):
-    """One approach, and what keeps its records, if there is a folder for them."""
-    from posttrain.commands.measuring import settings
-    from posttrain.commands.rag_agents import agent_for, reader_for
-    from posttrain.runs.records import NAME, RecordLog
-
-    reader = reader_for(args.model, args, _hash(passages), checks=not args.unchecked)
-    keeper = None
-    if args.out is not None:
-        drawn = settings(args.model, reader.sampling, str(reader.engine.policy.base.dtype))
-        asked = {"approach": approach, "k": args.k, "retriever": args.retriever, "context": reader.context_tokens, "checks": reader.checks}
-        keeper = RecordLog(args.out / NAME, {**drawn, **asked, "corpus_sha256": reader.corpus_sha256})
-    return agent_for(approach, reader, retriever, passages, args.k), keeper
+def _depends_on(approach: str, args: Args, reader) -> dict[str, Any]:
+    """All that an approach's attempts depend on, beside the problem, samples and seed."""
+    drawn = settings(args.model, reader.sampling, reader.engine.policy)
+    asked = {"approach": approach, "k": args.k, "retriever": args.retriever, "context": reader.context_tokens, "checks": reader.checks}
+    return {**drawn, **asked, "corpus_sha256": reader.corpus_sha256}
 
 
 def _hash(passages) -> str:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from posttrain.commands.base import Dtype, completeness, make_folder, progress, show
+from posttrain.commands.models import keeper
 
 if TYPE_CHECKING:
     from posttrain.agents.conversation import Speaker
     from posttrain.evals.histories import AtLength
     from posttrain.evals.reliability import AtHorizon, Reliability
-    from posttrain.runs.records import RecordLog
     from posttrain.tasks.jobs import Jobs
 
 
@@ -104,20 +104,14 @@ def _speaker(args: Args, jobs: Jobs) -> tuple[Speaker, dict[str, Any]]:
         options = typed_options("faulty", parse_options(args.model.partition(":")[2]), known)
         return FaultySpeaker(jobs, **options), {"model": "faulty", **known, **options}
     from posttrain.agents.local import LocalSpeaker
-    from posttrain.commands.measuring import settings
+    from posttrain.commands.models import settings
     from posttrain.engine.local import LocalEngine
     from posttrain.policy.hf import load_policy
     from posttrain.types import Sampling
 
     policy = load_policy(args.model, args.dtype)
     speaker = LocalSpeaker(LocalEngine(policy), policy.renderer, Sampling(args.temperature, args.max_tokens))
-    return speaker, settings(args.model, speaker.sampling, str(policy.base.dtype))
-
-
-def _keeper(args: Args, settings: dict[str, Any], steps: int) -> RecordLog | None:
-    from posttrain.runs.records import NAME, RecordLog
-
-    return RecordLog(args.out / NAME, {**settings, "steps": steps}, args.resume) if args.out else None
+    return speaker, settings(args.model, speaker.sampling, policy)
 
 
 async def _at(args: Args, jobs: Jobs, speaker: Speaker, settings: dict[str, Any], clock: Any) -> AtHorizon:
@@ -133,7 +127,7 @@ async def _at(args: Args, jobs: Jobs, speaker: Speaker, settings: dict[str, Any]
     agent = ToolAgent(speaker, jobs.world, Limits(steps, tokens=steps * args.max_tokens), clock)
     with progress(f"horizon {jobs.horizon}", len(problems) * args.samples) as bar:
         evaluation = await measure(
-            agent, jobs, problems, args.samples, args.seed, on_attempt=lambda _: bar.advance(), keeper=_keeper(args, settings, steps),
+            agent, jobs, problems, args.samples, args.seed, on_attempt=lambda _: bar.advance(), keeper=keeper(args.out, lambda: {**settings, "steps": steps}, args.resume),
         )  # fmt: skip
     return await at_horizon(jobs, evaluation, clock.seconds)
 
@@ -147,10 +141,11 @@ async def _histories(args: Args, jobs: Jobs, speaker: Speaker, settings: dict[st
     lengths = [int(part) - 1 for part in sorted(set(args.horizons.split(",")), key=int) if int(part) > 1]
     if not args.injected or not lengths:
         return []
-    agent, keeper = ToolAgent(speaker, jobs.world, Limits(8, tokens=8 * args.max_tokens)), _keeper(args, settings, 8)
+    agent = ToolAgent(speaker, jobs.world, Limits(8, tokens=8 * args.max_tokens))
+    log = keeper(args.out, lambda: {**settings, "steps": 8}, args.resume)
     problems = jobs.problems(args.split)[: args.problems]
     with progress("next steps", 1):
-        return await after_histories(agent, jobs, problems, lengths, args.samples, args.injected, args.seed, keeper)
+        return await after_histories(agent, jobs, problems, lengths, args.samples, args.injected, args.seed, log)
 
 
 def _tell(args: Args, found: Reliability) -> None:

@@ -42,7 +42,7 @@ class Args:
 
 async def main(args: Args) -> int:
     """Sample, and print."""
-    from posttrain.commands.measuring import model_path
+    from posttrain.commands.models import model_path
     from posttrain.engine.endpoint import Unavailable
     from posttrain.types import Message, Sampling
 
@@ -64,14 +64,12 @@ async def main(args: Args) -> int:
 async def _said(args: Args, messages, sampling):
     """What the model said, each time, and what shows its tokens one by one (nothing, where there is no tokenizer)."""
     from posttrain.agents.chat import Reply, replies
-    from posttrain.commands.measuring import sampler
-    from posttrain.engine.endpoint import Endpoint, is_remote, parse_address
+    from posttrain.commands.models import endpoint_for, engine_for
 
-    if is_remote(args.model) and not parse_address(args.model).tokenizer:
-        return await replies(Endpoint(parse_address(args.model)), messages, args.n, sampling), None
-    _, agent = sampler(args.model, args.dtype, sampling)
-    renderer = agent.renderer
-    completions = await agent.engine.sample(renderer.prompt(messages), args.n, sampling, renderer.stop_token_ids)
+    if (endpoint := endpoint_for(args.model)) is not None:
+        return await replies(endpoint, messages, args.n, sampling), None
+    _, engine, renderer = engine_for(args.model, args.dtype)
+    completions = await engine.sample(renderer.prompt(messages), args.n, sampling, renderer.stop_token_ids)
     return [Reply(renderer.parse(c.token_ids), c.stop_reason, c) for c in completions], renderer.pieces
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from posttrain.commands.base import completeness, make_folder, progress, show
-from posttrain.commands.measuring import MeasureArgs, chosen_problems, settings, subject
+from posttrain.commands.measuring import MeasureArgs, chosen_problems, subject
+from posttrain.commands.models import keeper, settings
 from posttrain.types import Agent, Rollout, UserError
 
 PAGE, ROWS = "scale.html", "scale.jsonl"
@@ -63,6 +64,7 @@ async def main(args: Args) -> int:
 
 
 def _check(args: Args) -> None:
+    from posttrain.engine.endpoint import is_remote
     from posttrain.statistics import MOST_ATTEMPTS
     from posttrain.tasks import split_specs
 
@@ -74,6 +76,8 @@ def _check(args: Args) -> None:
         raise UserError("--lengths are different numbers of tokens, each at least 1")
     if (args.extend or args.think_end) and not args.lengths:
         raise UserError("--extend and --think-end speak of --lengths: give some")
+    if is_remote(args.model) or is_remote(args.vs):
+        raise UserError("scale needs models whose tokens and log-probs are known here, not a server's")
     if args.vs == args.model:
         raise UserError("--vs is the same model: give another")
 
@@ -82,18 +86,16 @@ async def _arms(model: str, args: Args, task, problems, reward):
     """One for each length, or the model as it is; all their attempts are drawn with the same seed."""
     from posttrain.evals.measure import measure
     from posttrain.evals.scale import arm
-    from posttrain.runs.records import NAME, RecordLog
 
     policy, base, _ = subject(model, replace(args, out=None))
     extract, found = _extractor(args.extract, problems), []
     for length in sorted(args.lengths) or [None]:
         agent, how = _agent(base, length, args)
         name = model if length is None else f"{model}, {'=' if args.extend else '≤'} {length} tokens"
-        drawn = {**settings(model, base.sampling, str(policy.base.dtype)), **how}
-        keeper = RecordLog(args.out / NAME, drawn, args.resume) if args.out else None
+        log = keeper(args.out, lambda how=how: {**settings(model, base.sampling, policy), **how}, args.resume)
         with progress(name, len(problems) * args.samples) as bar:
             evaluation = await measure(
-                agent, task, problems, args.samples, args.seed, on_attempt=lambda _, bar=bar: bar.advance(), keeper=keeper,
+                agent, task, problems, args.samples, args.seed, on_attempt=lambda _, bar=bar: bar.advance(), keeper=log,
             )  # fmt: skip
         rewards = None if reward is None else await _rewards(reward, evaluation)
         found.append(await arm(name, model, length, evaluation, extract, rewards, _verifier_tokens(args.reward)))

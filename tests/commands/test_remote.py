@@ -38,7 +38,7 @@ class Running:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Running]:
     listener = socket.create_server(("127.0.0.1", 0))
-    running = uvicorn.Server(uvicorn.Config(Served(load_policy("tiny", "float32"), "tiny").app, log_level="critical"))
+    running = uvicorn.Server(uvicorn.Config(Served(load_policy("tiny", "bfloat16"), "tiny").app, log_level="critical"))
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     yield Running(f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
@@ -62,7 +62,7 @@ def completions(ended: Ended) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("more", ["", ",tokenizer=tiny"], ids=["messages", "tokens"])
 def test_sample_prints_through_a_server_what_it_prints_here(more: str, server: Running, posttrain) -> None:
-    local = completions(posttrain("sample", "--model", "tiny", "--dtype", "float32", *SAMPLE))
+    local = completions(posttrain("sample", "--model", "tiny", "--dtype", "bfloat16", *SAMPLE))
     ended = posttrain("sample", "--model", f"openai:{server.url}#tiny{more}", *SAMPLE)
     assert completions(ended) == local and ended.json["model_path"] == f"openai:{server.url}#tiny{more}"
     said = posttrain("sample", "--model", f"openai:{server.url}#tiny{more}", *(word for word in SAMPLE if word != "--json")).out
@@ -70,7 +70,7 @@ def test_sample_prints_through_a_server_what_it_prints_here(more: str, server: R
 
 
 def test_eval_measures_a_server_as_it_measures_the_model_and_goes_on(server: Running, posttrain, tmp_path: Path) -> None:
-    local = posttrain("eval", "--model", "tiny", "--dtype", "float32", *MEASURE, "--json", "--out", tmp_path / "a").json
+    local = posttrain("eval", "--model", "tiny", "--dtype", "bfloat16", *MEASURE, "--json", "--out", tmp_path / "a").json
     argv = ("eval", "--model", f"openai:{server.url}", *MEASURE, "--json", "--out", tmp_path / "b")
     remote = posttrain(*argv)
     assert remote.code == 0 and remote.json["problems"] == local["problems"]
@@ -85,7 +85,7 @@ def test_eval_measures_a_server_as_it_measures_the_model_and_goes_on(server: Run
 
 def test_compare_takes_servers(server: Running, posttrain) -> None:
     address = f"openai:{server.url}#tiny,concurrency=2"
-    ended = posttrain("compare", "tiny", address, "--dtype", "float32", *MEASURE, "--json")
+    ended = posttrain("compare", "tiny", address, "--dtype", "bfloat16", *MEASURE, "--json")
     rows = {row["name"]: row for row in ended.json["rows"]}
     assert ended.code == 0 and rows["accuracy"]["difference"]["value"] == 0 and "entropy_per_token" not in rows
     assert ended.json["trained"]["model_path"] == address

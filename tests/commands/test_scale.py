@@ -68,7 +68,7 @@ def test_as_text_there_is_a_table_and_a_sentence_on_the_wall(scale) -> None:
     ("argv", "word"),
     [
         (("--lengths", 4, 4), "different"), (("--lengths", 0), "at least 1"), (("--extend",), "--lengths"), (("--vs", "tiny"), "same model"),
-        (("--samples", 1001), "1000"), (("--task", "facts,arithmetic"), "one task"), (("--reward", "nonsense"), "nonsense"),
+        (("--samples", 1001), "1000"), (("--vs", "openai:http://127.0.0.1:9/v1"), "server"), (("--task", "facts,arithmetic"), "one task"), (("--reward", "nonsense"), "nonsense"),
     ],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused_in_a_sentence(argv, word: str, scale) -> None:
