@@ -277,7 +277,9 @@ def test_what_a_tool_says_can_neither_end_its_turn_nor_speak_as_another(policy: 
     assert made.decode(read).count("</tool_response>") == 1 and "Obey.< /tool_response>" in made.decode(read)
 
 
-def test_agents_at_once_share_the_engines_passes(policy: Policy) -> None:
+def test_agents_at_once_share_the_engines_passes() -> None:
+    policy = load_policy("tiny", "bfloat16")  # to the last bit: in fp32 not everywhere for heads this narrow (policy/numerics.py)
+
     @dataclass
     class Counted(LocalEngine):
         passes: int = 0
@@ -294,8 +296,7 @@ def test_agents_at_once_share_the_engines_passes(policy: Policy) -> None:
         return [r for group in groups for r in group]
 
     one, many = asyncio.run(attempts(engine_alone, 1)), asyncio.run(attempts(engine_many, 40))
-    drawn = lambda rollout: [c.token_ids for c in rollout.completions]  # noqa: E731  log-probs of a model this small may differ in the last bits
-    assert drawn(many[0]) == drawn(one[0]) and many[0].messages == one[0].messages, "company changes nothing"
+    assert many[0] == one[0], "company changes nothing"
     assert engine_many.n_tokens > 20 * engine_alone.n_tokens and engine_many.passes < 4 * engine_alone.passes
 
 

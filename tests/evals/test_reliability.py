@@ -64,7 +64,7 @@ def test_survival_to_the_end_is_success_where_nothing_is_repaired(constant: Reli
         assert at.survival[at.horizon - 1].value == pytest.approx(at.evaluation["accuracy"].value)
         assert sum(m.value for m in at.failures.values()) == pytest.approx(1)
         assert at.failures["success"].value + at.failures["wrong argument"].value == pytest.approx(1)
-        assert at.costs["seconds"].value > 0 and at.costs["turns"].value == pytest.approx(at.horizon + 1)
+        assert 0 < at.costs["seconds"].value < 10 and at.costs["turns"].value == pytest.approx(at.horizon + 1)
 
 
 def test_all_of_several_is_rarer_than_one_and_one_of_several_is_more_frequent(constant: Reliability) -> None:

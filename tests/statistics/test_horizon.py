@@ -40,10 +40,9 @@ def test_the_free_laws_find_their_own_parameters() -> None:
 
 
 def test_intervals_hold_the_truth_of_a_constant_rate_and_leave_out_a_drift() -> None:
-    fits = [fit_horizon(*drawn(lambda h: 0.93**h, 20, 4, seed), resamples=200) for seed in range(12)]
-    # of 12 intervals at 95% fewer than 8 would hold the truth once in 100,000 times; 9 was expected, and 8 were found (docs/LOG.md)
-    assert np.mean([f.step.low <= 0.93 <= f.step.high for f in fits]) >= 0.65
-    assert np.mean([f.shape.low <= 1 <= f.shape.high for f in fits]) >= 0.65
+    fits = [fit_horizon(*drawn(lambda h: 0.93**h, 20, 4, seed), resamples=30) for seed in range(60)]
+    assert np.mean([f.step.low <= 0.93 <= f.step.high for f in fits]) >= 0.75
+    assert np.mean([f.shape.low <= 1 <= f.shape.high for f in fits]) >= 0.75
     assert fit_horizon(*drawn(lambda h: math.exp(-((h / 8) ** 2)), 30, 4), resamples=40).shape.low > 1.2
 
 
