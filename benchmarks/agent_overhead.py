@@ -13,19 +13,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import shlex
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import date
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from benchmarks.machine import Machine
-from benchmarks.report import HEADER
+from benchmarks import rows as benchmark
+from benchmarks.rows import Found
 from posttrain.agents.conversation import Limits
 from posttrain.agents.local import LocalSpeaker
 from posttrain.agents.tool_agent import ToolAgent
@@ -139,44 +135,20 @@ def rows(times: dict[str, list[float]], counted: dict[str, float]) -> list[list[
     return found + [[name, f"{value:.1f}", "", ""] for name, value in counted.items()]
 
 
-def markdown(command: str, conditions: str, table: Sequence[Sequence[str]]) -> str:
-    """A dated section."""
-    lines = [f"## {date.today().isoformat()}: agents beside their model", "", f"`{command}`", "", f"{conditions}.", ""]
-    header, *others = table
-    lines += [f"| {' | '.join(row)} |" for row in (header, ["---", *["---:"] * (len(header) - 1)], *others)]
-    return "\n".join(lines) + "\n"
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """`python -m benchmarks.agent_overhead`: exits with 2 on bad input, said in one sentence."""
-    import tyro
-
-    argv = list(sys.argv[1:] if argv is None else argv)
-    try:
-        options = tyro.cli(Options, prog="python -m benchmarks.agent_overhead", args=argv, description=__doc__)
-        _report(options, shlex.join(["python", "-m", "benchmarks.agent_overhead", *argv]))
-    except UserError as error:
-        print(f"benchmarks.agent_overhead: {error}", file=sys.stderr)
-        sys.exit(2)
+    benchmark.main("benchmarks.agent_overhead", "agents beside their model", __doc__, Options, _found, argv)
 
 
-def _report(options: Options, command: str) -> None:
-    machine = Machine.here()
+def _found(options: Options) -> Found:
     policy = load_policy(options.model)
     times = asyncio.run(step_times(policy.renderer, options))
     counted = asyncio.run(passes(policy, options))
-    table = rows(times, counted)
-    if options.markdown is not None:
-        text = options.markdown.read_text() if options.markdown.is_file() else HEADER
-        options.markdown.write_text(f"{text.rstrip()}\n\n{markdown(command, f'{options.repeats} attempts of {options.steps} steps. {machine}', table)}")
-    if options.json:
-        print(json.dumps({"milliseconds": times, "counted": counted, "machine": asdict(machine)}))
-        return
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for name, *cells in table:
-        print("  ".join([name.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))]))
     verdict = "is reached" if median(times["a step"]) < GOAL_MS else "is NOT reached"
-    print(f"\n{machine}\nThe goal, {GOAL_MS:g} ms for `a step`, {verdict}.")
+    return Found(
+        rows(times, counted), {"milliseconds": times, "counted": counted}, f"{options.repeats} attempts of {options.steps} steps",
+        remarks=[f"The goal, {GOAL_MS:g} ms for `a step`, {verdict}."],
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -18,22 +18,20 @@ the corpus takes less than half as much memory again.
 from __future__ import annotations
 
 import json
-import shlex
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
 from pathlib import Path
 from random import Random
 from statistics import median
 
 import numpy as np
 
-from benchmarks.machine import Machine
-from benchmarks.report import HEADER
+from benchmarks import rows as benchmark
+from benchmarks.rows import Found
 from posttrain.retrieval.bm25 import BM25, PUBLISHED
 from posttrain.retrieval.dense import Dense
 from posttrain.retrieval.passages import Passage, Retriever
@@ -275,41 +273,16 @@ def rows(seams: Sequence[Seam], memory: dict[str, dict[int, int]]) -> list[list[
 
 def main(argv: Sequence[str] | None = None) -> None:
     """`python -m benchmarks.retrieval`: exits with 2 on bad input, said in one sentence."""
-    import tyro
-
-    argv = list(sys.argv[1:] if argv is None else argv)
-    try:
-        options = tyro.cli(Options, prog="python -m benchmarks.retrieval", args=argv, description=__doc__)
-        _report(options, shlex.join(["python", "-m", "benchmarks.retrieval", *argv]))
-    except UserError as error:
-        print(f"benchmarks.retrieval: {error}", file=sys.stderr)
-        sys.exit(2)
+    benchmark.main("benchmarks.retrieval", "retrieval through the seam, and memory of indexing", __doc__, Options, _found, argv)
 
 
-def _report(options: Options, command: str) -> None:
-    machine = Machine.here()
+def _found(options: Options) -> Found:
     seams = measure_seam(options)
     memory = measure_memory(options) if options.memory else {}
-    table = rows(seams, memory)
-    if options.markdown is not None:
-        text = options.markdown.read_text() if options.markdown.is_file() else HEADER
-        section = markdown(command, f"{options.documents:,} passages, {options.queries} queries, the best {K}. {machine}", table)
-        options.markdown.write_text(f"{text.rstrip()}\n\n{section}")
-    if options.json:
-        print(json.dumps({"seams": [asdict(seam) for seam in seams], "memory_bytes": memory, "machine": asdict(machine)}))
-        return
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for cells in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)))
-    print(f"\n{machine}")
-
-
-def markdown(command: str, conditions: str, table: Sequence[Sequence[str]]) -> str:
-    """A dated section."""
-    header, *others = table
-    lines = [f"## {date.today().isoformat()}: retrieval through the seam, and memory of indexing", "", f"`{command}`", "", f"{conditions}.", ""]
-    lines += [f"| {' | '.join(row)} |" for row in (header, ["---", *["---:"] * (len(header) - 1)], *others)]
-    return "\n".join(lines) + "\n"
+    return Found(
+        rows(seams, memory), {"seams": [asdict(seam) for seam in seams], "memory_bytes": memory},
+        f"{options.documents:,} passages, {options.queries} queries, the best {K}",
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

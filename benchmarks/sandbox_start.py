@@ -16,19 +16,16 @@ less than 50 ms for `sandbox, true`.
 from __future__ import annotations
 
 import asyncio
-import json
 import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
-from datetime import date
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from benchmarks.machine import Machine
-from benchmarks.report import HEADER
+from benchmarks import rows as benchmark
+from benchmarks.rows import Found
 from posttrain import sandbox
 from posttrain.rewards.unit_tests import Tests, unit_tests
 from posttrain.sandbox import Program, python
@@ -107,43 +104,20 @@ def rows(taken: dict[str, list[float]]) -> list[list[str]]:
     return found
 
 
-def markdown(command: str, conditions: str, table: Sequence[Sequence[str]]) -> str:
-    """A dated section."""
-    lines = [f"## {date.today().isoformat()}: starting a sandbox", "", f"`{command}`", "", f"{conditions}.", ""]
-    header, *others = table
-    lines += [f"| {' | '.join(row)} |" for row in (header, ["---", *["---:"] * (len(header) - 1)], *others)]
-    return "\n".join(lines) + "\n"
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """`python -m benchmarks.sandbox_start`: exits with 2 on bad input or without a sandbox, said in one sentence."""
-    import tyro
-
-    argv = list(sys.argv[1:] if argv is None else argv)
-    try:
-        options = tyro.cli(Options, prog="python -m benchmarks.sandbox_start", args=argv, description=__doc__)
-        _report(options, shlex.join(["python", "-m", "benchmarks.sandbox_start", *argv]))
-    except UserError as error:
-        print(f"benchmarks.sandbox_start: {error}", file=sys.stderr)
-        sys.exit(2)
+    benchmark.main("benchmarks.sandbox_start", "starting a sandbox", __doc__, Options, _found, argv)
 
 
-def _report(options: Options, command: str) -> None:
-    machine = Machine.here()
+def _found(options: Options) -> Found:
     taken = asyncio.run(measure(options))
-    table = rows(taken)
     layers = ", ".join(layer.name for layer in sandbox.layers() if layer.in_force)
-    if options.markdown is not None:
-        text = options.markdown.read_text() if options.markdown.is_file() else HEADER
-        options.markdown.write_text(f"{text.rstrip()}\n\n{markdown(command, f'{options.repeats} rounds. {machine}. In force: {layers}', table)}")
-    if options.json:
-        print(json.dumps({"milliseconds": taken, "medians": {name: median(times) for name, times in taken.items()}, "machine": asdict(machine)}))
-        return
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for name, *cells in table:
-        print("  ".join([name.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))]))
     verdict = "is reached" if median(taken["sandbox, true"]) < GOAL_MS else "is NOT reached"
-    print(f"\n{machine}\nin force: {layers}\nThe goal, {GOAL_MS:g} ms for `sandbox, true`, {verdict}.")
+    return Found(
+        rows(taken), {"milliseconds": taken, "medians": {name: median(times) for name, times in taken.items()}},
+        f"{options.repeats} rounds", f"In force: {layers}",
+        [f"in force: {layers}", f"The goal, {GOAL_MS:g} ms for `sandbox, true`, {verdict}."],
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from posttrain.types import Completion, Message, Problem, Rollout, Usage, UserError
+from posttrain.seeds import fold
+from posttrain.types import Completion, Message, Problem, Rollout, Sampling, Usage, UserError
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,13 @@ class Speaker(Protocol):
         and seed give the same turns. Raises `ContextFull` where no room is left for a token.
         """
         ...
+
+
+def turn_sampling(sampling: Sampling, transcript: Transcript, seed: int, max_tokens: int) -> Sampling:
+    """How the turn that follows a transcript is drawn: from (seed, problem, sample, step), and no longer than `max_tokens`."""
+    where = (transcript.sample, len(transcript.turns)) if transcript.turns else ()
+    drawn = fold(seed, sampling.seed, transcript.problem.id, *where)
+    return replace(sampling, seed=drawn, max_tokens=min(sampling.max_tokens, max_tokens))
 
 
 @dataclass(frozen=True)

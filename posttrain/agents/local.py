@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from posttrain.agents.conversation import Spoken, Transcript
+from posttrain.agents.conversation import Spoken, Transcript, turn_sampling
 from posttrain.renderer import Renderer
-from posttrain.seeds import fold
 from posttrain.types import Completion, Engine, Message, Sampling, UserError
 
 
@@ -22,9 +21,7 @@ class LocalSpeaker:
 
     async def speak(self, transcript: Transcript, n: int, seed: int, max_tokens: int) -> list[Spoken]:
         """`n` turns, which depend on (seed, problem, sample, step) and on what was said, and on nothing else that is going on."""
-        where = (transcript.sample, len(transcript.turns)) if transcript.turns else ()
-        drawn = fold(seed, self.sampling.seed, transcript.problem.id, *where)
-        sampling = replace(self.sampling, seed=drawn, max_tokens=min(self.sampling.max_tokens, max_tokens))
+        sampling = turn_sampling(self.sampling, transcript, seed, max_tokens)
         completions = await self.engine.sample(self.prompt(transcript), n, sampling, self.renderer.stop_token_ids)
         return [self._spoken(completion, transcript) for completion in completions]
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from posttrain.renderer import Renderer
-from posttrain.retrieval.citations import Checked, check, missing_names
+from posttrain.retrieval.citations import Checked, check
 from posttrain.retrieval.passages import Passage, Retriever
 from posttrain.rewards.abstention import ABSTAINED, abstains
 from posttrain.seeds import fold

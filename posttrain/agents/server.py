@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from posttrain.agents.chat import Reply, replies
-from posttrain.agents.conversation import Spoken, Transcript
+from posttrain.agents.conversation import Spoken, Transcript, turn_sampling
 from posttrain.engine.endpoint import Endpoint
-from posttrain.seeds import fold
 from posttrain.tool_calls import read_tags
 from posttrain.types import Message, Sampling
 
@@ -29,9 +28,7 @@ class ServerSpeaker:
 
     async def speak(self, transcript: Transcript, n: int, seed: int, max_tokens: int) -> list[Spoken]:
         """`n` turns. Raises Unavailable where the server fails, again and again, and UserError where it refuses."""
-        where = (transcript.sample, len(transcript.turns)) if transcript.turns else ()
-        drawn = fold(seed, self.sampling.seed, transcript.problem.id, *where)
-        sampling = replace(self.sampling, seed=drawn, max_tokens=min(self.sampling.max_tokens, max_tokens))
+        sampling = turn_sampling(self.sampling, transcript, seed, max_tokens)
         said = await replies(self.endpoint, _sendable(transcript.messages), n, sampling, tuple(transcript.tools))
         return [_spoken(reply, bool(transcript.tools)) for reply in said]
 
