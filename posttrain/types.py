@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 
 class UserError(Exception):
@@ -99,6 +99,16 @@ class Completion:
     """How many optimizer steps the weights that wrote it had seen."""
 
 
+@dataclass(frozen=True)
+class Reading:
+    """A possible answer that a model did not write but was asked the likelihood of: the exact tokens it read, and their log-probs."""
+
+    prompt_token_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    """Log-probability in nats of each of `token_ids`, over the full vocabulary at temperature 1."""
+
+
 Outcome = Literal["terminated", "truncated", "error"]
 """`terminated`: the attempt came to its own end; `truncated`: a budget ran out; `error`: the machinery failed, not the model."""
 
@@ -115,6 +125,8 @@ class Rollout:
     outcome: Outcome = "terminated"
     sample: int = 0
     error: str = ""
+    readings: tuple[Reading, ...] = ()
+    """Of every option, where the answer is the likeliest of several and was not written."""
 
     @property
     def text(self) -> str:
@@ -151,6 +163,36 @@ def unscored(reason: str) -> Score:
 
 
 # ------------------------------------------------------------------------------------------------------------- measures
+
+Better = Literal["higher", "lower"] | None
+"""Which way is good; None where that depends on what one is after."""
+
+
+@dataclass(frozen=True)
+class Aspect:
+    """What a task wants reported beside accuracy, made of the parts of its scores; a problem whose score lacks a part says nothing.
+
+    Of a `part` alone, its mean over problems. With `per`, the ratio of the sums of two parts: instructions followed per
+    instruction given. The last two speak of problems in twos of one `pair`, of which one has the first part and the other the
+    second: with `versus`, the mean difference of the two; with `given`, the mean of the first where the second is 1.
+    """
+
+    part: str
+    title: str
+    better: Better = None
+    per: str = ""
+    versus: str = ""
+    given: str = ""
+    signed: bool = False
+    """Whether the part may lie below 0 or above 1."""
+
+    @property
+    def name(self) -> str:
+        """What its measurement is called."""
+        return next((f"{self.part}_{word}_{other}" for word, other in self._others() if other), self.part)
+
+    def _others(self) -> tuple[tuple[str, str], ...]:
+        return ("per", self.per), ("versus", self.versus), ("given", self.given)
 
 
 @dataclass(frozen=True)
@@ -194,7 +236,9 @@ class Task(Protocol):
 
     A task whose answers can be guessed may say what guessing scores, in an attribute `chance`; without one it is 0. Problems
     that share something, such as the text they ask about, may name it under `cluster` in their `data`: it then is what
-    intervals count. A score's part `parsed` says whether an answer was found at all, 1 or 0.
+    intervals count. Two that ask the same in two ways may name what they share under `pair`. A score's part `parsed` says whether an answer was found at all, 1 or 0; a part `unavailable` of 1 that
+    the score is nan for want of an optional package. What else its scores say may be asked for by an attribute `aspects`, a
+    sequence of `Aspect`s.
     """
 
     @property
@@ -210,4 +254,27 @@ class Task(Protocol):
 
     def solution(self, problem: Problem) -> str:
         """A text that scores 1."""
+        ...
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a problem offers to choose from, where the problem's own messages list the options by letter."""
+
+    messages: tuple[Message, ...]
+    """The question without its options: what stands before an option's own text."""
+    options: tuple[str, ...]
+    right: tuple[int, ...]
+    """Which of them count as right: one, as a rule."""
+
+
+@runtime_checkable
+class ChoiceTask(Task, Protocol):
+    """A task whose problems list options by letter, so that it can be answered by what a model finds likeliest as well as in writing.
+
+    The text that it scores is a letter. Guessing scores, on each problem, the share of the options that are right.
+    """
+
+    def choice(self, problem: Problem) -> Choice:
+        """The options of one of its problems."""
         ...

@@ -12,10 +12,10 @@ from posttrain import statistics
 from posttrain.evals import heldout, quantities
 from posttrain.evals.comparison import Change, Comparison, Example, Named, PassAtK, ProblemChange, Row, TokenText
 from posttrain.evals.measure import Evaluation, measure
-from posttrain.evals.quantities import Better, Quantity
+from posttrain.evals.quantities import Quantity
 from posttrain.evals.records import Attempt, Keeper, Record, prompt_text
 from posttrain.evals.scorer import TokenScorer
-from posttrain.types import Agent, Measurement, Problem, Task
+from posttrain.types import Agent, Better, Measurement, Problem, Task
 
 SIGNIFICANCE = 0.05
 """The share of false discoveries allowed among the problems named as changed."""
@@ -180,7 +180,7 @@ def changed_rows(before: Evaluation, after: Evaluation) -> Iterator[Row]:
 
 def _kl_rows(base: Subject, trained: Subject, before: Evaluation, after: Evaluation) -> Iterator[Row]:
     """How far the two have drifted apart, each judged on its own samples."""
-    if base.scorer is None or trained.scorer is None:
+    if base.scorer is None or trained.scorer is None or not (before.sampling and after.sampling):
         return
     obstacle = _kl_obstacle(before, after)
     for name, title, evaluation, other in (

@@ -6,10 +6,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from posttrain.evals.quantities import Better
 from posttrain.evals.records import plain
 from posttrain.statistics import Verdict
-from posttrain.types import Measurement
+from posttrain.types import Better, Measurement
 
 Change = Literal["newly_solved", "newly_lost", "both", "neither"]
 """Solved means right in at least one attempt. `neither` also covers problems that one model has no scored attempt at."""

@@ -51,7 +51,7 @@ def _aligned(before: Evaluation, after: Evaluation) -> Evaluation | None:
     wanted = [_content(record.problem) for record in before.records]
     if before.task != after.task or len(wanted) != len(after.records) or any(content not in asked for content in wanted):
         return None
-    return evaluation(after.task, after.samples, after.seed, [asked[content] for content in wanted], chance=after.chance)
+    return evaluation(after.task, after.samples, after.seed, [asked[content] for content in wanted], chance=after.chance, aspects=after.aspects)
 
 
 def _content(problem: Problem) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, Protocol
 
-from posttrain.types import Completion, Message, Problem, Rollout, Sampling, Score, ToolCall
+from posttrain.types import Completion, Message, Problem, Reading, Rollout, Sampling, Score, ToolCall
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,11 @@ class Record:
         """What repeats: the problem, or what its `data` calls its cluster (a text that several problems ask about)."""
         return str(self.problem.data.get("cluster", self.problem.id))
 
+    @property
+    def pair(self) -> str:
+        """What a problem and its counterpart share, such as one question with and without a wrong hint; if not named, the cluster."""
+        return str(self.problem.data.get("pair", self.cluster))
+
 
 class Keeper(Protocol):
     """Keeps records from one measurement to the next, so that one that was cut off goes on."""
@@ -113,6 +118,7 @@ def _attempt_json(attempt: Attempt, tokens: bool) -> dict[str, Any]:
             {"prompt_token_ids": c.prompt_token_ids, "token_ids": c.token_ids, "logprobs": c.sampling_logprobs}
             for c in rollout.completions
         ]
+        document["readings"] = rollout.readings
     return document
 
 
@@ -138,17 +144,19 @@ def record_from(row: Mapping[str, Any]) -> Record:
 
 def _attempt_row(attempt: Attempt) -> dict[str, Any]:
     rollout, score = attempt.rollout, attempt.score
+    readings = {"readings": [asdict(reading) for reading in rollout.readings]} if rollout.readings else {}
     return {
         "messages": [asdict(message) for message in rollout.messages], "outcome": rollout.outcome, "error": rollout.error,
         "sample": rollout.sample, "score": score.value, "parts": score.parts, "explanation": score.explanation,
-        "completions": [asdict(completion) for completion in rollout.completions],
+        "completions": [asdict(completion) for completion in rollout.completions], **readings,
     }  # fmt: skip
 
 
 def _attempt_from(row: Mapping[str, Any], problem: Problem) -> Attempt:
     completions = tuple(map(_completion, row["completions"]))
     messages = tuple(map(_message, row["messages"]))
-    rollout = Rollout(problem, messages, completions, row["outcome"], row["sample"], row["error"])
+    readings = tuple(Reading(*(tuple(reading[name]) for name in ("prompt_token_ids", "token_ids", "logprobs"))) for reading in row.get("readings", ()))
+    rollout = Rollout(problem, messages, completions, row["outcome"], row["sample"], row["error"], readings)
     parts = {name: _number(value) for name, value in row["parts"].items()}
     return Attempt(rollout, Score(_number(row["score"]), parts, row["explanation"]))
 
