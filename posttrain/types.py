@@ -189,10 +189,8 @@ class Aspect:
     @property
     def name(self) -> str:
         """What its measurement is called."""
-        return next((f"{self.part}_{word}_{other}" for word, other in self._others() if other), self.part)
-
-    def _others(self) -> tuple[tuple[str, str], ...]:
-        return ("per", self.per), ("versus", self.versus), ("given", self.given)
+        others = (("per", self.per), ("versus", self.versus), ("given", self.given))
+        return "aspect/" + next((f"{self.part}_{word}_{other}" for word, other in others if other), self.part)
 
 
 @dataclass(frozen=True)
@@ -234,11 +232,12 @@ class Agent(Protocol):
 class Task(Protocol):
     """A named set of problems and the one function that scores an answer, in training and evaluation alike.
 
-    A task whose answers can be guessed may say what guessing scores, in an attribute `chance`; without one it is 0. Problems
-    that share something, such as the text they ask about, may name it under `cluster` in their `data`: it then is what
-    intervals count. Two that ask the same in two ways may name what they share under `pair`. A score's part `parsed` says whether an answer was found at all, 1 or 0; a part `unavailable` of 1 that
-    the score is nan for want of an optional package. What else its scores say may be asked for by an attribute `aspects`, a
-    sequence of `Aspect`s.
+    A task may say more of itself. In the `data` of its problems: under `cluster` what several share, such as the text they ask
+    about, which then is what intervals count; under `pair` what two share that ask the same in two ways. In the parts of its
+    scores: under `parsed` whether an answer was found at all, 1 or 0; under `unavailable` 1 where the score is nan for want of an
+    optional package. And in attributes, none of which has to be there: `chance`, what guessing scores (else 0); `aspects`, a
+    sequence of `Aspect`s, what else its scores tell; `beside`, the name of the task that this is in other circumstances, and next
+    to which it is shown; and a method `through(agent)`, which makes of the bare model's agent the one that attempts it.
     """
 
     @property

@@ -79,19 +79,23 @@ async def _measured(args: Args):
 
     chosen = await chosen_problems(args)
     untouched = load(args.untouched_task) if args.untouched_task else None
-    subjects = []
-    for name in (args.base, args.trained):
-        policy, agent, keeper = subject(name, args)
-        subjects.append(Subject(name, str(resolve(name)), agent, policy, policy.renderer.encode, policy.renderer.decode, keeper))
-    history = training_history(Path(args.trained), policy.renderer)  # a damaged log is found before the work, not after
+    models = [subject(name, args) for name in (args.base, args.trained)]
+    history = training_history(Path(args.trained), models[1].policy.renderer)  # a damaged log is found before the work, not after
     found = []
     for i, (task, problems) in enumerate(chosen):
         also = untouched if i == 0 else None
-        n = len(problems) * args.samples * 2
+        subjects, samples = [], args.samples
+        for model in models:
+            agent, samples, depends_on = model.asked(task, args.samples)
+            renderer = model.policy.renderer
+            subjects.append(Subject(
+                model.name, str(resolve(model.name)), agent, model.policy, renderer.encode, renderer.decode, model.keeper(depends_on),
+            ))  # fmt: skip
+        n = len(problems) * samples * 2
         n += 2 * args.untouched_samples * min(len(problems), len(also.problems(args.split))) if also else 0
         with progress("compare" if len(chosen) == 1 else task.name, n) as bar:
             comparison = await compare(
-                *subjects, task, problems, args.samples, args.seed, split=args.split, untouched_task=also, unscored_ok=args.unscored_ok,
+                *subjects, task, problems, samples, args.seed, split=args.split, untouched_task=also, unscored_ok=args.unscored_ok,
                 untouched_samples=args.untouched_samples, heldout_tokens=0 if i else 256, on_attempt=lambda _, bar=bar: bar.advance(),
             )  # fmt: skip
         found.append(replace(comparison, training=history))

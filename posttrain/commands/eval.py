@@ -6,13 +6,15 @@ import json
 from dataclasses import dataclass
 
 from posttrain.commands.base import completeness, make_folder, progress, show
-from posttrain.commands.measuring import MeasureArgs, chosen_problems, settings, subject
+from posttrain.commands.measuring import MeasureArgs, chosen_problems, subject
 
 
 @dataclass(frozen=True)
 class Args(MeasureArgs):
     """Measure one model: accuracy, pass@k, length, diversity, each with its 95% interval over problems.
 
+    Tasks of choice are asked by likelihood, of the option's letter, its text, and its text per byte, each a row of its own; a
+    task in other circumstances is set beside the bare one, with their paired difference.
     With --out every attempt is kept with its exact tokens, and the same command goes on where it was cut off.
     """
 
@@ -22,25 +24,30 @@ class Args(MeasureArgs):
 
 async def main(args: Args) -> int:
     """Measure, write, print."""
+    from posttrain.evals.beside import side_by_side
     from posttrain.evals.measure import measure
-    from posttrain.evals.table import evaluation_table, evaluations_table
+    from posttrain.evals.records import plain
+    from posttrain.evals.table import aspects_table, evaluation_table, evaluations_table, side_table
     from posttrain.policy.models import resolve
     from posttrain.runs.folder import write_atomically
     from posttrain.runs.records import EVALUATION
 
     make_folder(args.out)
     chosen = await chosen_problems(args)
-    policy, agent, keeper = subject(args.model, args)
-    evaluations = []
+    model = subject(args.model, args)
+    evaluations, documents = [], []
     for task, problems in chosen:
-        with progress("eval" if len(chosen) == 1 else task.name, len(problems) * args.samples) as bar:
+        agent, samples, depends_on = model.asked(task, args.samples)
+        with progress("eval" if len(chosen) == 1 else task.name, len(problems) * samples) as bar:
             evaluations.append(await measure(
-                agent, task, problems, args.samples, args.seed, scorer=policy, on_attempt=lambda _, bar=bar: bar.advance(), keeper=keeper,
+                agent, task, problems, samples, args.seed, scorer=model.policy, on_attempt=lambda _, bar=bar: bar.advance(),
+                keeper=model.keeper(depends_on),
             ))  # fmt: skip
-    documents = [evaluation.to_json() for evaluation in evaluations]
+        documents.append({**evaluations[-1].to_json(), "settings": depends_on})
+    beside = side_by_side([task for task, _ in chosen], evaluations)
     found = {
-        "model_path": str(resolve(args.model)), "split": args.split, "settings": settings(args.model, agent.sampling, str(policy.base.dtype)),
-        **(documents[0] if len(documents) == 1 else {"evaluations": documents}),
+        "model_path": str(resolve(args.model)), "split": args.split, "settings": model.drawn,
+        **(documents[0] if len(documents) == 1 else {"evaluations": documents}), **({"side_by_side": plain(beside)} if beside else {}),
     }  # fmt: skip
     if args.out is not None:
         write_atomically(args.out / EVALUATION, json.dumps(found, indent=1))
@@ -50,4 +57,9 @@ async def main(args: Args) -> int:
         show(evaluation_table(evaluations[0], args.unscored_ok))
     else:
         show(evaluations_table(evaluations, args.unscored_ok))
+        for evaluation in evaluations:
+            if evaluation.aspects:
+                show(aspects_table(evaluation, args.unscored_ok))
+        if beside:
+            show(side_table(beside))
     return completeness(max(evaluation["unscored_frac"].value for evaluation in evaluations))

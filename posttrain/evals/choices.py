@@ -23,7 +23,7 @@ from posttrain.evals.measure import Evaluation
 from posttrain.evals.scorer import TokenScorer
 from posttrain.renderer import Renderer
 from posttrain.tasks.choices import LETTERS
-from posttrain.types import Choice, ChoiceTask, Measurement, Message, Problem, Reading, Rollout, Score, UserError
+from posttrain.types import Choice, ChoiceTask, Measurement, Message, Problem, Reading, Rollout, Score, Task, UserError
 
 Form = Literal["letter", "text", "byte"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -51,6 +51,12 @@ class ByLikelihood:
     def aspects(self) -> Sequence[Any]:
         return getattr(self.task, "aspects", ())
 
+    @property
+    def beside(self) -> str:
+        """The name of the task next to which the wrapped one is shown, as it is asked in this form; empty if there is none."""
+        other = getattr(self.task, "beside", "")
+        return f"{other} {TITLES[self.form]}" if other else ""
+
     def problems(self, split: str) -> Sequence[Problem]:
         return self.task.problems(split)
 
@@ -62,6 +68,23 @@ class ByLikelihood:
 
     def solution(self, problem: Problem) -> str:
         return self.task.solution(problem)
+
+
+WRITTEN = "written"
+
+
+def asked_forms(task: Task, choices: str) -> list[Task]:
+    """The task once for each form in `choices` (`letter+text+byte+written`); a task without options alone, as it is.
+
+    Raises UserError for a form that does not exist, and for none.
+    """
+    forms = [form.strip() for form in choices.split("+")]
+    wrong = next((form for form in forms if form not in (*FORMS, WRITTEN)), None)
+    if wrong is not None:
+        raise UserError(f"tasks of choice are not asked by {wrong!r}: say one or more of {'+'.join(FORMS)}+{WRITTEN}")
+    if not isinstance(task, ChoiceTask):
+        return [task]
+    return [task if form == WRITTEN else ByLikelihood(task, form) for form in dict.fromkeys(forms)]  # type: ignore[arg-type]
 
 
 @dataclass

@@ -54,7 +54,7 @@ def mean(
 
 def rests_on_scores(name: str) -> bool:
     """Whether what is measured under this name speaks only of the attempts that could be scored."""
-    return name.startswith(("accuracy", "untouched_accuracy", "pass@", "pass^", "newly_", "significantly_"))
+    return name.startswith(("accuracy", "untouched_accuracy", "pass@", "pass^", "newly_", "significantly_", "aspect/"))
 
 
 def clusters_of(records: Sequence[Record]) -> Clusters:
