@@ -54,7 +54,8 @@ def evaluations_table(evaluations: Sequence[Evaluation], unscored_ok: bool = Fal
         scores = [WITHHELD] * 2 if withheld else [_cell(evaluation[name]) for name in ("accuracy", f"pass@{evaluation.ks[-1]}")]
         others = [_cell(evaluation[name]) for name in ("truncated_frac", "unscored_frac")]
         note = f"{evaluation.task}: {'; '.join(evaluation.notes)}" if evaluation.notes else ""
-        found.add_row(_named(f"{evaluation.task} × {evaluation.samples}", None, note, notes), *scores, *others, str(len(evaluation.records)))
+        often = f" × {evaluation.samples}" if evaluation.samples > 1 else ""
+        found.add_row(_named(f"{evaluation.task}{often}", None, note, notes), *scores, *others, str(evaluation["accuracy"].n))
     return _captioned(found, notes)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from posttrain.tasks.arithmetic import Arithmetic
+from posttrain.tasks.bbq import BBQ
 from posttrain.tasks.capitals import Capitals
 from posttrain.tasks.choice_sets import CHOICE_SETS
 from posttrain.tasks.conversation import Conversation, in_conversation
@@ -24,13 +25,17 @@ from posttrain.tasks.humaneval import HumanEval
 from posttrain.tasks.math500 import Math500
 from posttrain.tasks.mbpp import MBPP
 from posttrain.tasks.options import defaults, parse_options, split, typed_options, unknown
+from posttrain.tasks.persona import Persona
 from posttrain.tasks.reasoning_gym import ReasoningGym
 from posttrain.tasks.sycophancy import Sycophancy
+from posttrain.tasks.truthfulqa import TruthfulQA
+from posttrain.tasks.winogenerated import Winogenerated
+from posttrain.tasks.xstest import XSTest
 from posttrain.types import ChoiceTask, Problem, Score, Task, UserError, answered
 
 TASKS: Mapping[str, type[Any]] = {
     "arithmetic": Arithmetic, "capitals": Capitals, "facts": Facts, "gsm8k": GSM8K, "humaneval": HumanEval, "math500": Math500, "mbpp": MBPP,
-    **CHOICE_SETS,
+    "bbq": BBQ, "persona": Persona, "truthfulqa": TruthfulQA, "winogenerated": Winogenerated, "xstest": XSTest, **CHOICE_SETS,
 }  # fmt: skip
 
 
