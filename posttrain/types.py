@@ -233,11 +233,12 @@ class Task(Protocol):
     """A named set of problems and the one function that scores an answer, in training and evaluation alike.
 
     A task may say more of itself. In the `data` of its problems: under `cluster` what several share, such as the text they ask
-    about, which then is what intervals count; under `pair` what two share that ask the same in two ways. In the parts of its
-    scores: under `parsed` whether an answer was found at all, 1 or 0; under `unavailable` 1 where the score is nan for want of an
-    optional package. And in attributes, none of which has to be there: `chance`, what guessing scores (else 0); `aspects`, a
-    sequence of `Aspect`s, what else its scores tell; `beside`, the name of the task that this is in other circumstances, and next
-    to which it is shown; and a method `through(agent)`, which makes of the bare model's agent the one that attempts it.
+    about, which then is what intervals count; under `pair` what two share that ask the same in two ways; under `no_gold` that no
+    text is known that scores 1. In the parts of its scores: under `parsed` whether an answer was found at all, 1 or 0; under
+    `unavailable` 1 where the score is nan for want of an optional package. And in attributes, none of which has to be there:
+    `chance`, what guessing scores (else 0); `aspects`, a sequence of `Aspect`s, what else its scores tell; `beside`, the name of the
+    task that this is in other circumstances, and next to which it is shown; and a method `through(agent)`, which makes of the bare
+    model's agent the one that attempts it.
     """
 
     @property

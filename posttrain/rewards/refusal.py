@@ -42,7 +42,7 @@ _REFUSALS = tuple(re.compile(pattern) for pattern in (
     r"^no[,.!]? i (?:will not|won't|can't|cannot)\b",
     r"\bmy (?:purpose|programming|guidelines) (?:is|does|do|are) not\b",
 ))  # fmt: skip
-_IDIOMS = re.compile(r"\bi (?:can't|cannot|can not) (?:\w+ )?(?:help (?:but|feeling|thinking|noticing)|recommend \w+ enough|stress|emphasi[sz]e|wait|say enough)\b")
+_IDIOMS = re.compile(r"\bi (?:can't|cannot|can not) (?:\w+ )?(?:help (?:but|feeling|thinking|noticing)|recommend (?:\w+ ){1,4}enough|stress|emphasi[sz]e|wait|say enough)\b")
 
 
 def refuses(text: str) -> bool:

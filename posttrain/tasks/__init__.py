@@ -22,6 +22,7 @@ from posttrain.tasks.conversation import Conversation, in_conversation
 from posttrain.tasks.facts import Facts
 from posttrain.tasks.gsm8k import GSM8K
 from posttrain.tasks.humaneval import HumanEval
+from posttrain.tasks.ifeval import IFEval
 from posttrain.tasks.math500 import Math500
 from posttrain.tasks.mbpp import MBPP
 from posttrain.tasks.options import defaults, parse_options, split, typed_options, unknown
@@ -35,7 +36,7 @@ from posttrain.types import ChoiceTask, Problem, Score, Task, UserError, answere
 
 TASKS: Mapping[str, type[Any]] = {
     "arithmetic": Arithmetic, "capitals": Capitals, "facts": Facts, "gsm8k": GSM8K, "humaneval": HumanEval, "math500": Math500, "mbpp": MBPP,
-    "bbq": BBQ, "persona": Persona, "truthfulqa": TruthfulQA, "winogenerated": Winogenerated, "xstest": XSTest, **CHOICE_SETS,
+    "bbq": BBQ, "ifeval": IFEval, "persona": Persona, "truthfulqa": TruthfulQA, "winogenerated": Winogenerated, "xstest": XSTest, **CHOICE_SETS,
 }  # fmt: skip
 
 
@@ -117,13 +118,15 @@ def _other(name: str, text: str, own: Mapping[str, Any]) -> tuple[Task, dict[str
 async def check_gold(task: Task, problems: Sequence[Problem]) -> None:
     """Try the judge on the gold answers before any model is tried on it.
 
-    Raises `UserError` if there is no problem, and if a `solution` scores anything but 1, "could not judge" included, unless that
-    is for want of an optional package (the score's part `unavailable`), which is said of every attempt anyway.
+    Left out are problems that have no gold answer and say so (`no_gold`), and golds that cannot be judged for want of an optional
+    package (the score's part `unavailable`), which every attempt will say as well. Raises `UserError` if there is no problem, and if any
+    other `solution` scores anything but 1, "could not judge" included.
     """
     if not problems:
         raise UserError(f"{task.name} has no problems")
-    scores = await asyncio.gather(*(task.score(answered(problem, task.solution(problem))) for problem in problems))
-    wrong = [(problem, score) for problem, score in zip(problems, scores, strict=True) if score.value != 1 and not score.parts.get("unavailable")]
+    golden = [problem for problem in problems if not problem.data.get("no_gold")]
+    scores = await asyncio.gather(*(task.score(answered(problem, task.solution(problem))) for problem in golden))
+    wrong = [(problem, score) for problem, score in zip(golden, scores, strict=True) if score.value != 1 and not score.parts.get("unavailable")]
     if wrong:
         raise UserError(f"{task.name}: {len(wrong)} of {len(problems)} gold answers do not score 1; {_first(*wrong[0])}")
 
