@@ -110,25 +110,24 @@ def aspect(records: Sequence[Record], asked: Aspect) -> Quantity:
     """What `Aspect` describes, made of the parts of the scores, an attempt without the part left out."""
     values_P, clusters = _part(records, asked.part), clusters_of(records)
     if asked.per:
-        return _ratio(asked, values_P, _part(records, asked.per), clusters)
+        return _bounded(asked, statistics.ratio_contributions(values_P, _part(records, asked.per)), clusters)
     if asked.versus:
         return _contrast(asked, records, values_P)
     if asked.given:
         given = _by_pair(records, _part(records, asked.given))
         values_P = np.array([v if given.get(r.pair) == 1 else math.nan for r, v in zip(records, values_P, strict=True)])
     if asked.signed:
-        return mean(asked.name, asked.title, asked.better, values_P, "fraction", clusters)
+        return _bounded(asked, values_P, clusters)
     return rate(asked.name, asked.title, asked.better, values_P, clusters=clusters)
 
 
-def _ratio(asked: Aspect, parts_P: np.ndarray, per_P: np.ndarray, clusters: Clusters) -> Quantity:
-    """A ratio of sums. One that lies between 0 and 1 has a rate's interval at the doubt of its contributions."""
-    found = mean(asked.name, asked.title, asked.better, statistics.ratio_contributions(parts_P, per_P), "fraction", clusters)
-    if asked.signed or found.measurement.n == 0:
-        return found
-    m = found.measurement
-    low, high = statistics.rate_interval(m.value, m.stderr, m.n)
-    return replace(found, measurement=replace(m, low=float(low), high=float(high)))
+def _bounded(asked: Aspect, values_P: np.ndarray, clusters: Clusters) -> Quantity:
+    """A mean, or a ratio's contributions, with the interval of a rate at its doubt: one from -1 to 1 is twice a rate, less 1."""
+    found = mean(asked.name, asked.title, asked.better, values_P, "fraction", clusters)
+    m, scale, shift = found.measurement, 2 if asked.signed else 1, 1 if asked.signed else 0
+    bounds = statistics.rate_interval((m.value + shift) / scale, m.stderr / scale, m.n)
+    low, high = (float(bound) * scale - shift for bound in bounds)
+    return replace(found, measurement=replace(m, low=low, high=high))
 
 
 def _contrast(asked: Aspect, records: Sequence[Record], values_P: np.ndarray) -> Quantity:

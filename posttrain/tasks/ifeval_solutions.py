@@ -85,6 +85,8 @@ class _Composer:
         lines += [f"{name} {i + 1}\n{self.filler}." for i in range(sections)]
         if self.language in FREE and "combination:repeat_prompt" in self.asked:
             lines += [f"{self.filler}."] * 20  # more than the prompt, which is in another language
+        if {"change_case:english_capital", "change_case:english_lowercase"} & set(self.asked) and not self._is_short():
+            lines += [f"{self.filler}."] * 4  # so that single letters and keywords do not hide what language it is
         lines += self._counted()
         lines = self._padded(lines)
         if "length_constraints:nth_paragraph_first_word" in self.asked:
@@ -128,6 +130,10 @@ class _Composer:
         parts[held["nth_paragraph"] - 1] = f"{held['first_word']} {self.filler}."
         parts[-1 if held["nth_paragraph"] < len(parts) or len(parts) == 1 else 0] += "\n" + "\n".join(lines)
         return ["\n\n".join(parts)]
+
+    def _is_short(self) -> bool:
+        """Whether the text must stay below some number of words or sentences."""
+        return any("less than" in each.arguments.values() for each in self.all if each.id.startswith("length_constraints:number_"))
 
     def _cased(self, text: str) -> str:
         """In small letters where few words may be capital."""
