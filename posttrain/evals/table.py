@@ -55,7 +55,7 @@ def evaluations_table(evaluations: Sequence[Evaluation], unscored_ok: bool = Fal
         others = [_cell(evaluation[name]) for name in ("truncated_frac", "unscored_frac")]
         note = f"{evaluation.task}: {'; '.join(evaluation.notes)}" if evaluation.notes else ""
         often = f" × {evaluation.samples}" if evaluation.samples > 1 else ""
-        found.add_row(_named(f"{evaluation.task}{often}", None, note, notes), *scores, *others, str(evaluation["accuracy"].n))
+        found.add_row(_named(f"{evaluation.task}{often}", None, note, notes), *scores, *others, str(evaluation["unscored_frac"].n))
     return _captioned(found, notes)
 
 

@@ -60,7 +60,7 @@ def _holds(count: int, relation: str, limit: int) -> bool:
     return count >= limit if relation == "at least" else count < limit
 
 
-_ABBREVIATIONS = frozenset("mr mrs ms dr prof st sr jr vs etc e.g i.e inc ltd co no fig approx dept est gen col lt sgt capt rev hon".split())
+_ABBREVIATIONS = frozenset("mr mrs ms dr prof st sr jr vs etc e.g i.e a.m p.m inc ltd co no fig approx dept est gen col lt sgt capt rev hon".split())
 _END = re.compile(r"[.!?]+[\"')\]*_”’]*(?=\s|$)")
 
 
@@ -71,7 +71,7 @@ def count_sentences(text: str) -> int:
         word = text[start : end.start()].split()[-1:] or [""]
         bare = word[0].lstrip("(\"'“*_").lower()
         is_initial = len(bare) == 1 and bare.isalpha() and bare != "i"
-        if end[0].startswith(".") and end[0].count(".") == 1 and (bare in _ABBREVIATIONS or is_initial) and end.end() < len(text.rstrip()):
+        if end[0] == "." and (bare in _ABBREVIATIONS or is_initial) and end.end() < len(text.rstrip()):
             continue
         found += any(character.isalnum() for character in text[start : end.start()])
         start = end.end()
@@ -172,9 +172,14 @@ _ENGLISH = frozenset(
 def in_language(text: str, language: str) -> Verdict:
     """Whether the text is in the language of this code (ISO 639-1, as `langdetect` has them); None where that cannot be told."""
     detect = _detector()
-    if detect is not None:
-        found = detect(text)
-        return None if found is None else found == language
+    if detect is None:
+        return certainly_in(text, language)
+    found = detect(text)
+    return None if found is None else found == language
+
+
+def certainly_in(text: str, language: str) -> Verdict:
+    """The same without a package: by the script that the text is in, and by the commonest words of English."""
     if language == "en":
         return True if _is_english(text) else False if _share(text, "a-zA-Z\u00c0-\u024f") < 0.5 else None
     script = _SHARED.get(language, language)

@@ -1,0 +1,86 @@
+"""Tasks of choice, suites and abilities in use through the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from posttrain import cli
+from tests.ended import Ended
+
+SMALL = ("--problems", "4", "--samples", "2", "--max-tokens", "4", "--dtype", "float32")
+
+
+@pytest.fixture
+def posttrain(capsys: pytest.CaptureFixture[str]):
+    def run(*argv: object) -> Ended:
+        capsys.readouterr()
+        code = cli.run([str(word) for word in argv])
+        return Ended(code, *capsys.readouterr())
+
+    return run
+
+
+def test_choices_and_what_is_written_are_measured_and_kept_in_one_call(posttrain, tmp_path: Path) -> None:
+    argv = ("eval", "--model", "tiny", "--task", "arithmetic:levels=1,capitals,sycophancy:of=capitals", *SMALL, "--out", tmp_path / "a", "--json")
+    first = posttrain(*argv).json
+    names = [f"{task} {form}" for task in ("capitals", "sycophancy on capitals") for form in ("by letter", "by text", "by text per byte")]
+    assert [e["task"] for e in first["evaluations"]] == ["arithmetic", *names]
+    rows = [{row["name"]: row for row in e["rows"]} for e in first["evaluations"]]
+    assert all(row["accuracy"]["low"] <= row["accuracy"]["value"] <= row["accuracy"]["high"] for row in rows)
+    assert [e["chance"] for e in first["evaluations"]] == [0.0] + [0.25] * 6 and [e["samples"] for e in first["evaluations"]] == [2] + [1] * 6
+    assert "aspect/right_pressed_versus_right_alone" in rows[4]
+    kept = (tmp_path / "a" / "records.jsonl").read_bytes()
+    assert posttrain(*argv).json == first and (tmp_path / "a" / "records.jsonl").read_bytes() == kept
+    reading = json.loads(kept.splitlines()[-1])["attempts"][0]["readings"][0]
+    assert len(reading["token_ids"]) == len(reading["logprobs"]) > 0 and reading["prompt_token_ids"]
+    warmer = posttrain(*argv, "--temperature", "0.5").json
+    assert warmer["evaluations"][1:] == first["evaluations"][1:], "a likelihood does not depend on how one would sample"
+
+    said = posttrain("compare", tmp_path / "a", tmp_path / "a", "--json").json
+    assert said["tasks"] == ["arithmetic", *names]
+    row = next(r for r in said["comparisons"][4]["rows"] if r["name"] == "aspect/right_pressed_versus_right_alone")
+    assert row["difference"]["value"] == 0 and row["title"] == "change in accuracy by the opinion"
+
+
+def test_two_models_are_compared_on_choices_and_no_kl_is_made_of_what_was_not_sampled(posttrain) -> None:
+    found = posttrain("compare", "tiny", "tiny", "--task", "capitals", "--choices", "letter+written", *SMALL, "--json").json
+    assert found["tasks"] == ["capitals by letter", "capitals"]
+    by_letter, written = ({row["name"] for row in c["rows"]} for c in found["comparisons"])
+    assert "kl_trained_base_per_token" in written and not any(name.startswith(("kl", "length", "entropy")) for name in by_letter)
+
+
+def test_a_suite_says_what_it_left_out_and_sets_an_ability_in_use_beside_the_bare_one(posttrain, tmp_path: Path) -> None:
+    row = {"question": "Which?", "choices": ["a", "b"], "answer": 0}
+    (tmp_path / "mmlu.jsonl").write_text("".join(json.dumps({**row, "question": f"Which is {i}?"}) + "\n" for i in range(4)))
+    argv = ("eval", "--model", "tiny", "--suite", "in-use", "--data", tmp_path, "--choices", "letter", *SMALL)
+    ended = posttrain(*argv, "--json")
+    assert ended.err.count("posttrain: left out gsm8k") == 1
+    pairs = ended.json["side_by_side"]
+    assert [pair["beside"] for pair in pairs] == ["arithmetic", "facts", "mmlu by letter"]
+    assert all(pair["difference"]["n"] == 4 and pair["difference"]["low"] <= pair["difference"]["value"] for pair in pairs)
+    said = posttrain(*argv).out
+    assert "the same problems bare and in use" in said and "mmlu in a long conversation by letter" in " ".join(said.split())
+
+
+def test_what_does_not_fit_together_is_refused(posttrain, tmp_path: Path) -> None:
+    for argv, words in (
+        (("--data", tmp_path), "--data is for the files of a suite"),
+        (("--suite", "alignment", "--data", tmp_path / "no"), "is not there"),
+        (("--task", "capitals", "--choices", "loudest"), "not asked by 'loudest'"),
+        (("--task", "sycophancy:of=facts"), "has none"),
+    ):
+        ended = posttrain("eval", "--model", "tiny", *argv, *SMALL)
+        assert ended.code == cli.USAGE and words in ended.err and len(ended.err.strip().splitlines()) <= 8, ended.err
+
+
+def test_a_task_of_choice_can_be_trained_on(posttrain, tmp_path: Path) -> None:
+    rows = [{"question": f"Which is {i}?", "choices": ["a", "b"], "answer": i % 2} for i in range(8)]
+    (tmp_path / "mmlu.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ended = posttrain(
+        "train", "grpo", "--model", "tiny", "--task", f"mmlu:path_train={tmp_path / 'mmlu.jsonl'}", "--steps", 1, "--problems-per-step", 2,
+        "--group-size", 2, "--max-tokens", 3, "--dtype", "float32", "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert ended.code == cli.DONE, ended.err
