@@ -52,17 +52,23 @@ def test_two_models_are_compared_on_choices_and_no_kl_is_made_of_what_was_not_sa
     assert "kl_trained_base_per_token" in written and not any(name.startswith(("kl", "length", "entropy")) for name in by_letter)
 
 
-def test_a_suite_says_what_it_left_out_and_sets_an_ability_in_use_beside_the_bare_one(posttrain, tmp_path: Path) -> None:
+def test_a_suite_runs_what_is_there_and_says_what_it_left_out(posttrain, tmp_path: Path) -> None:
     row = {"question": "Which?", "choices": ["a", "b"], "answer": 0}
     (tmp_path / "mmlu.jsonl").write_text("".join(json.dumps({**row, "question": f"Which is {i}?"}) + "\n" for i in range(4)))
-    argv = ("eval", "--model", "tiny", "--suite", "in-use", "--data", tmp_path, "--choices", "letter", *SMALL)
-    ended = posttrain(*argv, "--json")
-    assert ended.err.count("posttrain: left out gsm8k") == 1
-    pairs = ended.json["side_by_side"]
-    assert [pair["beside"] for pair in pairs] == ["arithmetic", "facts", "mmlu by letter"]
+    ended = posttrain("eval", "--model", "tiny", "--suite", "capability", "--data", tmp_path, "--choices", "byte", *SMALL, "--json")
+    assert ended.err.count("posttrain: left out gsm8k") == 1 and "left out mmlu" not in ended.err
+    assert [e["task"] for e in ended.json["evaluations"]] == ["arithmetic", "facts", "mmlu by text per byte"]
+
+
+def test_an_ability_in_use_is_set_beside_the_bare_one(posttrain) -> None:
+    argv = ("eval", "--model", "tiny", "--task", "facts,capitals,conversation:of=facts,turns=1,conversation:of=capitals,turns=1", "--choices", "letter", *SMALL)
+    pairs = posttrain(*argv, "--json").json["side_by_side"]
+    assert [pair["beside"] for pair in pairs] == ["facts", "capitals by letter"]
     assert all(pair["difference"]["n"] == 4 and pair["difference"]["low"] <= pair["difference"]["value"] for pair in pairs)
-    said = posttrain(*argv).out
-    assert "the same problems bare and in use" in said and "mmlu in a long conversation by letter" in " ".join(said.split())
+    said = " ".join(posttrain(*argv).out.split())
+    assert "the same problems bare and in use" in said and "capitals in a long conversation by letter" in said
+    ended = posttrain("eval", "--model", "tiny", "--suite", "in-use", *SMALL)
+    assert ended.code == cli.USAGE and "512" in ended.err, "a context that the conversation does not fit into"
 
 
 def test_what_does_not_fit_together_is_refused(posttrain, tmp_path: Path) -> None:
