@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
 from posttrain import cli
+from posttrain.agents.scripted import ScriptedAgent
+from posttrain.commands.measuring import Measured
+from posttrain.evals.choices import ByLikelihood
+from posttrain.evals.measure import measure
+from posttrain.tasks.capitals import Capitals
+from posttrain.tasks.facts import Facts
 from tests.ended import Ended
 
 SMALL = ("--problems", "4", "--samples", "2", "--max-tokens", "4", "--dtype", "float32")
@@ -24,14 +31,14 @@ def posttrain(capsys: pytest.CaptureFixture[str]):
 
 
 def test_choices_and_what_is_written_are_measured_and_kept_in_one_call(posttrain, tmp_path: Path) -> None:
-    argv = ("eval", "--model", "tiny", "--task", "arithmetic:levels=1,capitals,sycophancy:of=capitals", *SMALL, "--out", tmp_path / "a", "--json")
+    argv = ("eval", "--model", "tiny", "--task", "arithmetic:levels=1,sycophancy:of=capitals", *SMALL, "--out", tmp_path / "a", "--json")
     first = posttrain(*argv).json
-    names = [f"{task} {form}" for task in ("capitals", "sycophancy on capitals") for form in ("by letter", "by text", "by text per byte")]
+    names = [f"sycophancy on capitals {form}" for form in ("by letter", "by text", "by text per byte")]
     assert [e["task"] for e in first["evaluations"]] == ["arithmetic", *names]
     rows = [{row["name"]: row for row in e["rows"]} for e in first["evaluations"]]
     assert all(row["accuracy"]["low"] <= row["accuracy"]["value"] <= row["accuracy"]["high"] for row in rows)
-    assert [e["chance"] for e in first["evaluations"]] == [0.0] + [0.25] * 6 and [e["samples"] for e in first["evaluations"]] == [2] + [1] * 6
-    assert "aspect/right_pressed_versus_right_alone" in rows[4]
+    assert [e["chance"] for e in first["evaluations"]] == [0.0] + [0.25] * 3 and [e["samples"] for e in first["evaluations"]] == [2] + [1] * 3
+    assert "aspect/right_pressed_versus_right_alone" in rows[1]
     kept = (tmp_path / "a" / "records.jsonl").read_bytes()
     assert posttrain(*argv).json == first and (tmp_path / "a" / "records.jsonl").read_bytes() == kept
     reading = json.loads(kept.splitlines()[-1])["attempts"][0]["readings"][0]
@@ -39,9 +46,10 @@ def test_choices_and_what_is_written_are_measured_and_kept_in_one_call(posttrain
     warmer = posttrain(*argv, "--temperature", "0.5").json
     assert warmer["evaluations"][1:] == first["evaluations"][1:], "a likelihood does not depend on how one would sample"
 
-    said = posttrain("compare", tmp_path / "a", tmp_path / "a", "--json").json
+    said = posttrain("compare", tmp_path / "a", tmp_path / "a", "--json", "--out", tmp_path / "b").json
+    assert "report-sycophancy-on-capitals-by-letter.html" in {page.name for page in (tmp_path / "b").glob("*.html")}
     assert said["tasks"] == ["arithmetic", *names]
-    row = next(r for r in said["comparisons"][4]["rows"] if r["name"] == "aspect/right_pressed_versus_right_alone")
+    row = next(r for r in said["comparisons"][1]["rows"] if r["name"] == "aspect/right_pressed_versus_right_alone")
     assert row["difference"]["value"] == 0 and row["title"] == "change in accuracy by the opinion"
 
 
@@ -90,3 +98,18 @@ def test_a_task_of_choice_can_be_trained_on(posttrain, tmp_path: Path) -> None:
         "--group-size", 2, "--max-tokens", 3, "--dtype", "float32", "--out", tmp_path / "run",
     )  # fmt: skip
     assert ended.code == cli.DONE, ended.err
+
+
+def test_a_task_that_is_not_attempted_by_the_bare_model_says_by_whom(tmp_path: Path) -> None:
+    class Loop(Facts):
+        def through(self, agent: ScriptedAgent) -> ScriptedAgent:
+            return ScriptedAgent(lambda problem, *rest: f"after some steps: {agent.answer(problem, *rest)}")
+
+    bare = ScriptedAgent(lambda problem, *_: problem.answer)
+    model = Measured("m", None, bare, None, {"model": "x", "dtype": "float32", "temperature": 1.0}, None, True)
+    assert model.asked(Facts(), 3) == (bare, 3, model.drawn)
+    agent, samples, _ = model.asked(Loop(), 3)
+    found = asyncio.run(measure(agent, Loop(), Facts().problems("test")[:2], samples))
+    assert found.records[0].attempts[0].rollout.text == "after some steps: Paris" and found["accuracy"].value == 1
+    by_text = ByLikelihood(Capitals(), "text")
+    assert model.asked(by_text, 3)[1:] == (1, {"model": "x", "dtype": "float32", "asked": "likelihood"})
