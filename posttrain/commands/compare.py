@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from posttrain.commands.base import completeness, file_name, make_folder, positional, progress, show
-from posttrain.commands.measuring import MeasureArgs, chosen_problems, confide, subject
-from posttrain.commands.models import keeper, model_path, settings
+from posttrain.commands.measuring import WRITTEN, Asked, Measured, SuiteArgs, chosen_problems, chosen_specs, confide, subject
+from posttrain.commands.models import model_path
+
+if TYPE_CHECKING:
+    from posttrain.evals.compare import Subject
 
 
 @dataclass(frozen=True)
-class Args(MeasureArgs):
+class Args(SuiteArgs):
     """Say what training changed: two models on the same problems with the same seeds, every difference with its interval.
 
     It ends in a verdict on accuracy: better, worse, or tied at this n. Given two folders that `posttrain eval` wrote, it
@@ -76,42 +79,59 @@ def _read(args: Args):
 
 async def _measured(args: Args):
     """The comparisons of all tasks; the untouched task and the held-out text go with the first."""
-    from posttrain.engine.endpoint import is_remote
-    from posttrain.evals.compare import Subject, compare
-    from posttrain.evals.matched import check_matchable
+    from posttrain.evals.compare import compare
     from posttrain.runs.history import training_history
     from posttrain.tasks import load
-    from posttrain.types import UserError
 
-    chosen = await chosen_problems(args)
-    if args.matched_temperature and is_remote(args.base):
-        raise UserError("--matched-temperature samples the base at other temperatures and reads its log-probs: it needs a model here, not a server's")
-    for _, problems in chosen if args.matched_temperature else ():
-        check_matchable(len(problems), args.samples, args.temperature, args.matched_temperature)
+    chosen = await chosen_problems(args, chosen_specs(args), args.choices)
+    _check_matching(args, chosen)
     untouched = load(args.untouched_task) if args.untouched_task else None
-    subjects = []
-    for name in (args.base, args.trained):
-        policy, agent, log = subject(name, args)
-        renderer = policy and policy.renderer
-        encode, decode = renderer and renderer.encode, renderer and renderer.decode
-        subjects.append(Subject(name, model_path(name), agent, policy, encode, decode, log, confide(policy, agent, args)))
-    history = renderer and training_history(Path(args.trained), renderer)  # a damaged log is found before the work, not after
+    models = [subject(name, args) for name in (args.base, args.trained)]
+    asked = [[model.asked(task) for model in models] for task, _ in chosen]  # what cannot be asked is said before the work
+    renderer = models[1].policy and models[1].policy.renderer
+    history = renderer and training_history(Path(args.trained), renderer)  # as is a damaged log
     found = []
-    for i, (task, problems) in enumerate(chosen):
+    for i, ((task, problems), each) in enumerate(zip(chosen, asked, strict=True)):
         also = untouched if i == 0 else None
-        n = len(problems) * args.samples * 2
+        samples = each[0].samples
+        n = len(problems) * samples * 2
         n += 2 * args.untouched_samples * min(len(problems), len(also.problems(args.split))) if also else 0
         with progress("compare" if len(chosen) == 1 else task.name, n) as bar:
             comparison = await compare(
-                *subjects, task, problems, args.samples, args.seed, split=args.split, untouched_task=also, unscored_ok=args.unscored_ok,
+                *map(_subject, models, each), task, problems, samples, args.seed, split=args.split, untouched_task=also,
+                untouched_by=[_subject(model, model.asked(also)) for model in models] if also else (), unscored_ok=args.unscored_ok,
                 untouched_samples=args.untouched_samples, heldout_tokens=0 if i else 256, on_attempt=lambda _, bar=bar: bar.advance(),
-                matched=_matching(args, subjects[0], task),
+                matched=_matching(args, models[0], task),
             )  # fmt: skip
         found.append(replace(comparison, training=history))
     return found
 
 
-def _matching(args: Args, base, task):
+def _subject(model: Measured, asked: Asked) -> Subject:
+    """The model as it is asked one task."""
+    from posttrain.evals.compare import Subject
+
+    renderer = model.policy and model.policy.renderer
+    encode, decode = renderer and renderer.encode, renderer and renderer.decode
+    return Subject(model.name, model_path(model.name), asked.agent, model.policy, encode, decode, model.keeper(asked), confide(model))
+
+
+def _check_matching(args: Args, chosen) -> None:
+    """Raises UserError where the base cannot be sampled at another temperature, or not on one of the tasks."""
+    from posttrain.engine.endpoint import is_remote
+    from posttrain.evals.choices import ByLikelihood
+    from posttrain.evals.matched import check_matchable
+    from posttrain.types import UserError
+
+    if args.matched_temperature and is_remote(args.base):
+        raise UserError("--matched-temperature samples the base at other temperatures and reads its log-probs: it needs a model here, not a server's")
+    for task, problems in chosen if args.matched_temperature else ():
+        if isinstance(task, ByLikelihood):
+            raise UserError(f"--matched-temperature samples the base at other temperatures, and {task.name} samples nothing: add --choices {WRITTEN}")
+        check_matchable(len(problems), args.samples, args.temperature, args.matched_temperature)
+
+
+def _matching(args: Args, base: Measured, task):
     """What sets the trained model against the base at another temperature; None where that was not asked for."""
     from posttrain.evals.compare import paired_row
     from posttrain.evals.matched import match_base, most_attempts
@@ -119,9 +139,9 @@ def _matching(args: Args, base, task):
     if not args.matched_temperature:
         return None
 
-    def base_at(temperature: float):
-        agent = replace(base.agent, sampling=replace(base.agent.sampling, temperature=temperature))
-        return replace(base, agent=agent, keeper=keeper(args.out, lambda: settings(args.base, agent.sampling, base.scorer), args.resume))
+    def base_at(temperature: float) -> Subject:
+        other = base.at(temperature)
+        return _subject(other, other.asked(task))
 
     async def matched(before, after):
         with progress("base's temperature", most_attempts(after)) as bar:

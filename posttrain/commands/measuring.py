@@ -1,18 +1,29 @@
-"""What `eval` and `compare` have in common."""
+"""What `eval`, `compare` and `scale` have in common: what is asked, and of which model."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from posttrain.commands.base import Dtype
 from posttrain.commands.models import endpoint_for, engine_for, keeper, settings
 
+if TYPE_CHECKING:
+    from posttrain.evals.choices import OptionReader
+    from posttrain.policy.hf import Policy
+    from posttrain.runs.records import RecordLog
+    from posttrain.types import Agent, Sampling, Task
+
+WRITTEN = "written"
+
 
 @dataclass(frozen=True)
 class MeasureArgs:
-    """What `eval` and `compare` have in common."""
+    """What the three have in common."""
 
     task: str = "arithmetic"
     """NAME[:key=value,…], for example arithmetic:levels=2, rg:chain_sum, gsm8k:path=FILE; several after commas."""
@@ -21,7 +32,7 @@ class MeasureArgs:
     problems: int = 64
     """How many of them, from the first; 0 takes all."""
     samples: int = 32
-    """Attempts at each problem."""
+    """Attempts at each problem; what is asked by likelihood is asked once."""
     max_tokens: int = 64
     """Longest completion, in tokens."""
     temperature: float = 1.0
@@ -42,34 +53,127 @@ class MeasureArgs:
     """Print JSON."""
 
 
-async def chosen_problems(args: MeasureArgs):
-    """The tasks, each with the problems asked for, every one of whose gold answers scores 1."""
-    from posttrain.tasks import check_gold, load, split_specs
+@dataclass(frozen=True)
+class SuiteArgs(MeasureArgs):
+    """What `eval` and `compare` have in common: tasks in suites, and tasks of choice by likelihood."""
+
+    task: str = ""
+    """NAME[:key=value,…], for example arithmetic:levels=2, rg:chain_sum, mmlu:path=FILE; several after commas; arithmetic if no suite is named."""
+    suite: Literal["", "capability", "alignment", "in-use"] = ""
+    """Tasks that belong together, in place of --task, or in front of it."""
+    data: Path | None = None
+    """Folder of the suites' data files; what is not in it is left out, and said."""
+    choices: str = "letter+text+byte"
+    """How tasks of choice are asked: the likelihood of the option's letter, text, text per byte, or written: sampled as other tasks are."""
+
+
+async def chosen_problems(args: MeasureArgs, specs: Sequence[str], choices: str = WRITTEN):
+    """The tasks, each with the problems asked for, every one of whose gold answers scores 1; a task of choice once for each form."""
+    from posttrain.evals.choices import asked_forms
+    from posttrain.tasks import check_gold, load
     from posttrain.types import UserError
 
     if args.samples < 1 or args.problems < 0 or args.max_tokens < 1 or args.temperature < 0:
         raise UserError("--samples and --max-tokens must be at least 1, --problems and --temperature at least 0")
-    tasks = [load(spec) for spec in split_specs(args.task)]
+    tasks = [load(spec) for spec in specs]
     names = [task.name for task in tasks]
     if len(set(names)) < len(names):
         raise UserError(f"two of the tasks are called {max(names, key=names.count)}: measure them in two calls")
     found = []
     for task in tasks:
         problems = task.problems(args.split)
-        found.append((task, list(problems[: args.problems] if args.problems else problems)))
-        await check_gold(*found[-1])
+        problems = list(problems[: args.problems] if args.problems else problems)
+        await check_gold(task, problems)
+        found += [(form, problems) for form in asked_forms(task, choices)]
     return found
 
 
-def subject(model: str, args: MeasureArgs):
-    """A policy (none, where a server samples), the agent that is measured, and what keeps its records, if there is a folder for them."""
+def chosen_specs(args: SuiteArgs) -> list[str]:
+    """The suite's tasks, and those that are named. What the suite leaves out is said on stderr."""
+    from posttrain.evals.suites import suite
+    from posttrain.tasks import split_specs
+    from posttrain.types import UserError
+
+    if not args.suite:
+        if args.data is not None:
+            raise UserError("--data is for the files of a suite: say --suite, or name the file with the task (mmlu:path=FILE)")
+        return split_specs(args.task or "arithmetic")
+    found = suite(args.suite, args.data)
+    for sentence in found.left_out:
+        print(f"posttrain: {sentence}", file=sys.stderr)
+    return [*found.specs, *(split_specs(args.task) if args.task else [])]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a model is asked one task."""
+
+    agent: Agent
+    samples: int
+    """Attempts at each problem."""
+    depends_on: Callable[[], Mapping[str, Any]]
+    """All that its records depend on, beside the problem, samples and seed; finding out reads the model's weights."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A model that is being measured, and what attempts, reads options and keeps records for it."""
+
+    name: str
+    policy: Policy | None
+    """None where a server samples."""
+    agent: Agent
+    """The bare model, which answers in one turn."""
+    sampling: Sampling
+    args: MeasureArgs
+
+    def asked(self, task: Task) -> Asked:
+        """Who attempts a task, how often. Raises UserError for a task by likelihood where log-probs are not to be had."""
+        from posttrain.evals.choices import ByLikelihood, LikeliestOption
+
+        if isinstance(task, ByLikelihood):
+            return Asked(LikeliestOption(self._reader, task), 1, self._read)
+        through = getattr(task, "through", None)
+        return Asked(through(self.agent) if through else self.agent, self.args.samples, lambda: self.settings)
+
+    def keeper(self, asked: Asked) -> RecordLog | None:
+        """What keeps the records, if there is a folder for them."""
+        return keeper(self.args.out, asked.depends_on, self.args.resume)
+
+    def at(self, temperature: float) -> Measured:
+        """The same model, sampled at another temperature."""
+        sampling = replace(self.sampling, temperature=temperature)
+        return replace(self, agent=replace(self.agent, sampling=sampling), sampling=sampling)  # type: ignore[type-var]
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """All that sampled attempts depend on, beside the problem, samples and seed."""
+        return settings(self.name, self.sampling, self.policy)
+
+    def _read(self) -> dict[str, Any]:
+        """What a likelihood depends on: not on how one would sample."""
+        return {name: self.settings[name] for name in ("model", "dtype")} | {"asked": "likelihood"}
+
+    @cached_property
+    def _reader(self) -> OptionReader:
+        from posttrain.evals.choices import OptionReader
+        from posttrain.types import UserError
+
+        if self.policy is None:
+            raise UserError(f"'{self.name}' is a server's, whose log-probs of the options are not known: ask tasks of choice with --choices {WRITTEN}")
+        return OptionReader(self.policy, self.policy.renderer)
+
+
+def subject(model: str, args: MeasureArgs) -> Measured:
+    """The model, ready to be measured."""
     from posttrain.types import Sampling
 
-    policy, agent = sampler(model, args.dtype, Sampling(args.temperature, args.max_tokens))
-    return policy, agent, keeper(args.out, lambda: settings(model, agent.sampling, policy), args.resume)
+    sampling = Sampling(args.temperature, args.max_tokens)
+    policy, agent = sampler(model, args.dtype, sampling)
+    return Measured(model, policy, agent, sampling, args)
 
 
-def sampler(model: str, dtype: Dtype, sampling):
+def sampler(model: str, dtype: Dtype, sampling: Sampling) -> tuple[Policy | None, Agent]:
     """A policy and the agent that samples from it; or no policy and an agent that asks a server, which may fail."""
     from posttrain.agents.chat import ChatAgent, Reported
     from posttrain.agents.loop import ModelAgent
@@ -81,16 +185,16 @@ def sampler(model: str, dtype: Dtype, sampling):
     return policy, agent if policy else Reported(agent, sampling)
 
 
-def confide(policy, agent, args: MeasureArgs):
+def confide(model: Measured):
     """What asks the model how sure it is of the attempts in some records."""
     from posttrain.evals.confidence import ask
     from posttrain.types import UserError
 
-    if policy is None and set(args.calibration) - {"agreement"}:
+    policy, forms = model.policy, model.args.calibration
+    if policy is None and set(forms) - {"agreement"}:
         raise UserError("a server's model can be asked for --calibration agreement only: the other forms need its log-probs here")
-    prompt, encode = (policy.renderer.prompt, policy.renderer.encode) if policy else (None, None)
 
     async def asked(task, records):
-        return await ask(args.calibration, task, records, agent, policy, prompt, encode, args.seed)
+        return await ask(forms, task, records, model.agent, policy, policy and policy.renderer, model.args.seed)
 
     return asked

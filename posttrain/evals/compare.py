@@ -14,11 +14,11 @@ from posttrain.evals.comparison import Change, Comparison, Example, Matched, Nam
 from posttrain.evals.confidence import Confidences
 from posttrain.evals.findings import crossover_sentence, matched_sentence
 from posttrain.evals.measure import Evaluation, measure
-from posttrain.evals.quantities import Better, Quantity
+from posttrain.evals.quantities import Quantity
 from posttrain.evals.records import Attempt, Keeper, Record, prompt_text
 from posttrain.evals.calibrated import form_changes, form_rows
 from posttrain.evals.scorer import TokenScorer
-from posttrain.types import Agent, Measurement, Problem, Task
+from posttrain.types import Agent, Better, Measurement, Problem, Task
 
 SIGNIFICANCE = 0.05
 """The share of false discoveries allowed among the problems named as changed."""
@@ -55,6 +55,7 @@ async def compare(
     untouched_task: Task | None = None,
     untouched_problems: Sequence[Problem] = (),
     untouched_samples: int = 4,
+    untouched_by: Sequence[Subject] = (),
     scorer_samples: int = 4,
     heldout_tokens: int = 256,
     n_examples: int = 8,
@@ -68,7 +69,8 @@ async def compare(
 
     `problems` are those of `split`, whose name is only written down. `untouched_task` is one that was not trained on: the
     loss of accuracy there is the alignment tax; without `untouched_problems` it is measured on as many of its problems of
-    `split`, `untouched_samples` times each: its doubt is one over problems, which more attempts hardly lessen. Entropy and
+    `split`, `untouched_samples` times each: its doubt is one over problems, which more attempts hardly lessen. `untouched_by` are
+    the two as they attempt that one, where `task` is attempted in a way of its own. Entropy and
     KL rest on the first `scorer_samples` attempts at each problem, held-out likelihood on documents of `heldout_tokens`
     tokens (counted by the base's tokenizer; 0 leaves it out). Where more than 5% of either model's attempts could not be
     scored there is no headline, unless `unscored_ok`. `matched` sets the trained model against the base at another temperature
@@ -96,7 +98,7 @@ async def compare(
         rows += _heldout_rows(base, trained, heldout_tokens)
     if untouched_task is not None:
         asked = untouched_problems or untouched_task.problems(split)[: len(problems)]
-        was, now = [await evaluated(s, untouched_task, asked, untouched_samples, None) for s in (base, trained)]
+        was, now = [await evaluated(s, untouched_task, asked, untouched_samples, None) for s in untouched_by or (base, trained)]
         rows.append(_untouched_row(untouched_task, was, now))
     named = [Named(subject.label, subject.model_path) for subject in (base, trained)]
     texts = examples(base.decode, trained.decode, before, after, n_examples, example_attempts)
@@ -182,7 +184,7 @@ def measured_rows(before: Evaluation, after: Evaluation) -> Iterator[Row]:
 
 
 def _attempts(evaluation: Evaluation) -> list[list[Any]]:
-    return [[(a.rollout.messages, a.rollout.outcome, a.score.value) for a in record.attempts] for record in evaluation.records]
+    return [[(a.rollout.messages, a.rollout.readings, a.rollout.outcome, a.score.value) for a in record.attempts] for record in evaluation.records]
 
 
 def changed_rows(before: Evaluation, after: Evaluation) -> Iterator[Row]:
@@ -210,7 +212,7 @@ def changed_rows(before: Evaluation, after: Evaluation) -> Iterator[Row]:
 
 def _kl_rows(base: Subject, trained: Subject, before: Evaluation, after: Evaluation) -> Iterator[Row]:
     """How far the two have drifted apart, each judged on its own samples."""
-    if base.scorer is None or trained.scorer is None:
+    if base.scorer is None or trained.scorer is None or not (before.sampling and after.sampling):
         return
     obstacle = _kl_obstacle(before, after)
     for name, title, evaluation, other in (

@@ -51,7 +51,8 @@ def _aligned(before: Evaluation, after: Evaluation) -> Evaluation | None:
     wanted = [_content(record.problem) for record in before.records]
     if before.task != after.task or len(wanted) != len(after.records) or any(content not in asked for content in wanted):
         return None
-    found = evaluation(after.task, after.samples, after.seed, [asked[content] for content in wanted], chance=after.chance)
+    records = [asked[content] for content in wanted]
+    found = evaluation(after.task, after.samples, after.seed, records, chance=after.chance, aspects=after.aspects)
     return replace(found, confidences=after.confidences)
 
 

@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from posttrain.evals.beside import SideBySide
 from posttrain.evals.comparison import Comparison, FormCalibration, Row
 from posttrain.evals.measure import Evaluation
 from posttrain.evals.quantities import rests_on_scores
@@ -53,8 +54,28 @@ def evaluations_table(evaluations: Sequence[Evaluation], unscored_ok: bool = Fal
         scores = [WITHHELD] * 2 if withheld else [_cell(evaluation[name]) for name in ("accuracy", f"pass@{evaluation.ks[-1]}")]
         others = [_cell(evaluation[name]) for name in ("truncated_frac", "unscored_frac")]
         note = f"{evaluation.task}: {'; '.join(evaluation.notes)}" if evaluation.notes else ""
-        found.add_row(_named(f"{evaluation.task} × {evaluation.samples}", None, note, notes), *scores, *others, str(len(evaluation.records)))
+        often = f" × {evaluation.samples}" if evaluation.samples > 1 else ""
+        found.add_row(_named(f"{evaluation.task}{often}", None, note, notes), *scores, *others, str(evaluation["unscored_frac"].n))
     return _captioned(found, notes)
+
+
+def aspects_table(evaluation: Evaluation, unscored_ok: bool = False) -> Table:
+    """What one of several tasks wanted reported beside accuracy."""
+    found = _table(f"{evaluation.task}: what else its answers say, 95% intervals", "value")
+    withheld = bool(evaluation.withheld) and not unscored_ok
+    for quantity in (evaluation.quantity(asked.name) for asked in evaluation.aspects):
+        cell = WITHHELD if withheld else _cell(quantity.measurement)
+        found.add_row(_named(quantity.title, quantity.measurement, "", []), cell, str(quantity.measurement.n))
+    return found
+
+
+def side_table(pairs: Sequence[SideBySide]) -> Table:
+    """Each ability bare and in use, and what the use changes, problem by problem; p by Holm over the pairs."""
+    found = _table("the same problems bare and in use: accuracy, 95% intervals, p by Holm", "bare", "in use", "change", "p", first="task")
+    for pair in pairs:
+        cells = [WITHHELD] * 4 if pair.withheld else [_cell(pair.bare), _cell(pair.in_use), Text(figure(pair.difference, signed=True)), Text(_p_value(pair.p_holm))]
+        found.add_row(Text(pair.task), *cells, str(pair.difference.n))
+    return found
 
 
 def comparisons_table(comparisons: Sequence[Comparison]) -> Table:

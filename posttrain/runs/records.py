@@ -20,7 +20,7 @@ from posttrain.evals.confidence import confidences_from
 from posttrain.evals.measure import Evaluation, evaluation
 from posttrain.evals.records import Record, plain, record_from, record_row
 from posttrain.runs.folder import disk_errors, read_object
-from posttrain.types import Problem, UserError
+from posttrain.types import Aspect, Problem, UserError
 
 NAME, EVALUATION = "records.jsonl", "evaluation.json"
 
@@ -110,7 +110,7 @@ def read_kept(folder: Path) -> Kept:
     """The evaluations in a folder, made again from their records. Raises UserError for what is missing or damaged."""
     found = read_object(folder / EVALUATION)
     try:
-        evaluations = tuple(_evaluation(folder / NAME, found["settings"], each) for each in found.get("evaluations", [found]))
+        evaluations = tuple(_evaluation(folder / NAME, each.get("settings") or found["settings"], each) for each in found.get("evaluations", [found]))
         return Kept(found["model_path"], found["split"], evaluations)
     except (KeyError, TypeError):
         raise UserError(f"'{folder / EVALUATION}' is of an older kind, or damaged: measure again") from None
@@ -119,8 +119,9 @@ def read_kept(folder: Path) -> Kept:
 def _evaluation(path: Path, settings: Mapping[str, Any], found: Mapping[str, Any]) -> Evaluation:
     samples, seed = found["samples"], found["seed"]
     records = read_records(path, found["task"], {**settings, "samples": samples, "seed": seed}, [p["id"] for p in found["problems"]])
+    aspects = [Aspect(**asked) for asked in found.get("aspects", ())]
     confidences = tuple(map(confidences_from, found.get("confidences", ())))
-    return replace(evaluation(found["task"], samples, seed, records, chance=found["chance"]), confidences=confidences)
+    return replace(evaluation(found["task"], samples, seed, records, chance=found["chance"], aspects=aspects), confidences=confidences)
 
 
 def cut_torn_line(path: Path) -> None:
