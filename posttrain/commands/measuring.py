@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from posttrain.evals.choices import OptionReader
     from posttrain.policy.hf import Policy
     from posttrain.runs.records import RecordLog
-    from posttrain.types import Agent, Sampling, Task
+    from posttrain.types import Agent, Sampling, Task, World
 
 WRITTEN = "written"
 
@@ -65,6 +65,10 @@ class SuiteArgs(MeasureArgs):
     """Folder of the suites' data files; what is not in it is left out, and said."""
     choices: str = "letter+text+byte"
     """How tasks of choice are asked: the likelihood of the option's letter, text, text per byte, or written: sampled as other tasks are."""
+    tools: str = ""
+    """Let the model call tools: NAME[:key=value,…][,NAME…] of calculator, python, files, search, web, mcp; task takes those of --task."""
+    tool_steps: int = 4
+    """With --tools: turns of the model in one attempt, at most, each of at most --max-tokens."""
 
 
 async def chosen_problems(args: MeasureArgs, specs: Sequence[str], choices: str = WRITTEN):
@@ -125,16 +129,29 @@ class Measured:
     agent: Agent
     """The bare model, which answers in one turn."""
     sampling: Sampling
-    args: MeasureArgs
+    args: SuiteArgs
+    world: World | None = None
+    """Of --tools that are the same for every task."""
 
     def asked(self, task: Task) -> Asked:
-        """Who attempts a task, how often. Raises UserError for a task by likelihood where log-probs are not to be had."""
+        """Who attempts a task, how often. Raises UserError for a task that cannot be asked in this way, or not of this model."""
         from posttrain.evals.choices import ByLikelihood, LikeliestOption
+        from posttrain.types import UserError
 
         if isinstance(task, ByLikelihood):
             return Asked(LikeliestOption(self._reader, task), 1, self._read)
-        through = getattr(task, "through", None)
-        return Asked(through(self.agent) if through else self.agent, self.args.samples, lambda: self.settings)
+        through, how = getattr(task, "through", None), dict(getattr(task, "depends_on", {}))
+        if through and self.args.tools:
+            raise UserError(f"'{task.name}' says itself how it is attempted: measure it without --tools")
+        if self.args.tools:
+            through, how = self._with_tools(task), {"tools": self.args.tools, "tool_steps": self.args.tool_steps}
+        return Asked(through(self.agent) if through else self.agent, self.args.samples, lambda: self.settings | how)
+
+    def _with_tools(self, task: Task) -> Callable[[Agent], Agent]:
+        from posttrain.agents.in_loop import in_loop
+        from posttrain.agents.toolboxes import own_world
+
+        return lambda agent: in_loop(agent, self.world or own_world(task), self.args.tool_steps)
 
     def keeper(self, asked: Asked) -> RecordLog | None:
         """What keeps the records, if there is a folder for them."""
@@ -159,18 +176,26 @@ class Measured:
         from posttrain.evals.choices import OptionReader
         from posttrain.types import UserError
 
+        if self.args.tools:
+            raise UserError(f"tools are for what is written, and a likelihood asks without them: ask tasks of choice with --choices {WRITTEN}")
         if self.policy is None:
             raise UserError(f"'{self.name}' is a server's, whose log-probs of the options are not known: ask tasks of choice with --choices {WRITTEN}")
         return OptionReader(self.policy, self.policy.renderer)
 
 
-def subject(model: str, args: MeasureArgs) -> Measured:
-    """The model, ready to be measured."""
-    from posttrain.types import Sampling
+def subject(model: str, args: SuiteArgs) -> Measured:
+    """The model, ready to be measured. Raises UserError for tools that do not exist, and for what `sampler` cannot load."""
+    from posttrain.agents.conversation import Limits
+    from posttrain.agents.toolboxes import OWN, load_world
+    from posttrain.types import Sampling, UserError
 
+    Limits(args.tool_steps)
+    if not args.tools and args.tool_steps != SuiteArgs.tool_steps:
+        raise UserError("--tool-steps has no effect without --tools")
+    world = load_world(args.tools) if args.tools not in ("", OWN) else None
     sampling = Sampling(args.temperature, args.max_tokens)
     policy, agent = sampler(model, args.dtype, sampling)
-    return Measured(model, policy, agent, sampling, args)
+    return Measured(model, policy, agent, sampling, args, world)
 
 
 def sampler(model: str, dtype: Dtype, sampling: Sampling) -> tuple[Policy | None, Agent]:

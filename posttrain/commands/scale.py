@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from posttrain.commands.base import completeness, make_folder, progress, show
-from posttrain.commands.measuring import MeasureArgs, chosen_problems, subject
-from posttrain.commands.models import keeper
-from posttrain.types import Agent, Rollout, UserError
+from posttrain.commands.measuring import MeasureArgs, chosen_problems, sampler
+from posttrain.commands.models import keeper, settings
+from posttrain.types import Agent, Rollout, Sampling, UserError
 
 PAGE, ROWS = "scale.html", "scale.jsonl"
 
@@ -88,13 +88,13 @@ async def _arms(model: str, args: Args, task, problems, reward):
     from posttrain.evals.measure import measure
     from posttrain.evals.scale import arm
 
-    measured = subject(model, args)
-    base = measured.agent
+    sampling = Sampling(args.temperature, args.max_tokens)
+    policy, base = sampler(model, args.dtype, sampling)
     extract, found = _extractor(args.extract, problems), []
     for length in sorted(args.lengths) or [None]:
         agent, how = _agent(base, length, args)
         name = model if length is None else f"{model}, {'=' if args.extend else '≤'} {length} tokens"
-        log = keeper(args.out, lambda how=how: {**measured.settings, **how}, args.resume)
+        log = keeper(args.out, lambda how=how: {**settings(model, sampling, policy), **how}, args.resume)
         with progress(name, len(problems) * args.samples) as bar:
             evaluation = await measure(
                 agent, task, problems, args.samples, args.seed, on_attempt=lambda _, bar=bar: bar.advance(), keeper=log,

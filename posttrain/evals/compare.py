@@ -181,6 +181,8 @@ def measured_rows(before: Evaluation, after: Evaluation) -> Iterator[Row]:
         # pass@1 is accuracy, or close to it where scores have degrees; the curve of pass@k still begins with it.
         if now is not None and was.name != "pass@1":
             yield paired_row(was, now, same, cautions(before, after) if was.name == "accuracy" else "")
+    if quantities.uses_tools(before.records) != quantities.uses_tools(after.records):
+        yield from map(paired_row, quantities.tool_use(before.records), quantities.tool_use(after.records))
 
 
 def _attempts(evaluation: Evaluation) -> list[list[Any]]:

@@ -254,6 +254,8 @@ def _quantities(records: Sequence[Record], samples: int, final_answer: Callable[
         found.insert(-1, unparsed)
     if any(attempt.entropies for record in records for attempt in record.attempts):
         found.append(quantities.entropy(records))
+    if quantities.uses_tools(records):
+        found += quantities.tool_use(records)
     return tuple(found)
 
 

@@ -165,6 +165,23 @@ def length_tokens(records: Sequence[Record]) -> Quantity:
     return mean("length_tokens", "length", None, values_P, "tokens", clusters_of(records))
 
 
+def tool_use(records: Sequence[Record]) -> tuple[Quantity, ...]:
+    """Of attempts with tools: turns of the model and answered calls in each, and which share of a problem's calls was no good."""
+    told = [[m.content for a in record.completed for m in a.rollout.messages if m.role == "tool"] for record in records]
+    failed_P = [_mean([float(content.startswith("error: ")) for content in contents]) for contents in told]
+    turns_P, calls_P = (_mean_of(records, lambda a, role=role: sum(m.role == role for m in a.rollout.messages)) for role in ("assistant", "tool"))
+    clusters = clusters_of(records)
+    return (
+        mean("turns", "turns of the model", None, turns_P, "turns", clusters), mean("calls", "calls of tools", None, calls_P, "calls", clusters),
+        rate("call_errors_frac", "calls that were no good", "lower", failed_P, clusters=clusters),
+    )  # fmt: skip
+
+
+def uses_tools(records: Sequence[Record]) -> bool:
+    """Whether a tool was called in any attempt, well or not."""
+    return any(message.role == "tool" for record in records for a in record.attempts for message in a.rollout.messages)
+
+
 def diversity(records: Sequence[Record], final_answer: Callable[[str], str]) -> Quantity:
     """The chance that two attempts at a problem end in different answers; nan for fewer than two that did not fail."""
     values_P = [statistics.disagreement([final_answer(a.rollout.text) for a in record.completed]) for record in records]
