@@ -37,6 +37,7 @@ class Args(SuiteArgs):
 
 async def main(args: Args) -> int:
     """Measure both, or read what was measured; write; print."""
+    from posttrain.evals.beside import use_changes
     from posttrain.evals.kept import adjusted
     from posttrain.runs.records import is_kept
     from posttrain.types import UserError
@@ -49,22 +50,23 @@ async def main(args: Args) -> int:
     if any(kept) and not all(kept):
         raise UserError("compare takes two models, or two folders that posttrain eval wrote, and not one of each")
     make_folder(args.out)
-    comparisons = _read(args) if all(kept) else await _measured(args)
+    comparisons, measured = _read(args) if all(kept) else await _measured(args)
     if len(comparisons) > 1:
         comparisons = adjusted(comparisons)
-    found = _write(comparisons, args.out)
+    used = use_changes(*zip(*measured, strict=True)) if measured else []
+    found = _write(comparisons, used, args.out)
     if args.json:
         print(json.dumps(found))
     else:
-        _print(comparisons, args.out)
+        _print(comparisons, used, args.out)
     rows = [comparison["unscored_frac"] for comparison in comparisons]
     return completeness(max(side.value for row in rows for side in (row.base, row.trained)))
 
 
 def _read(args: Args):
-    """The comparisons of the tasks that both folders hold an evaluation of."""
+    """The comparisons of the tasks that both folders hold an evaluation of, and the evaluations of those that asked the same problems."""
     from posttrain.evals.comparison import Named
-    from posttrain.evals.kept import compare_evaluations
+    from posttrain.evals.kept import compare_evaluations, in_order_of
     from posttrain.runs.records import read_kept
     from posttrain.types import UserError
 
@@ -72,13 +74,14 @@ def _read(args: Args):
     named = Named(args.base, base.model_path), Named(args.trained, trained.model_path)
     after = {evaluation.task: evaluation for evaluation in trained.evaluations}
     found = [compare_evaluations(*named, e, after[e.task], base.split, args.unscored_ok) for e in base.evaluations if e.task in after]
+    measured = [(e, aligned) for e in base.evaluations if e.task in after and (aligned := in_order_of(e, after[e.task])) is not None]
     if not found:
         raise UserError(f"'{args.base}' and '{args.trained}' have no task in common: measure both on one")
-    return found
+    return found, measured
 
 
 async def _measured(args: Args):
-    """The comparisons of all tasks; the untouched task and the held-out text go with the first."""
+    """The comparisons of all tasks, and what they compare; the untouched task and the held-out text go with the first."""
     from posttrain.evals.compare import compare
     from posttrain.runs.history import training_history
     from posttrain.tasks import load
@@ -90,7 +93,7 @@ async def _measured(args: Args):
     asked = [[model.asked(task) for model in models] for task, _ in chosen]  # what cannot be asked is said before the work
     renderer = models[1].policy and models[1].policy.renderer
     history = renderer and training_history(Path(args.trained), renderer)  # as is a damaged log
-    found = []
+    found, measured = [], []
     for i, ((task, problems), each) in enumerate(zip(chosen, asked, strict=True)):
         also = untouched if i == 0 else None
         samples = each[0].samples
@@ -101,10 +104,10 @@ async def _measured(args: Args):
                 *map(_subject, models, each), task, problems, samples, args.seed, split=args.split, untouched_task=also,
                 untouched_by=[_subject(model, model.asked(also)) for model in models] if also else (), unscored_ok=args.unscored_ok,
                 untouched_samples=args.untouched_samples, heldout_tokens=0 if i else 256, on_attempt=lambda _, bar=bar: bar.advance(),
-                matched=_matching(args, models[0], task),
+                matched=_matching(args, models[0], task), on_measured=lambda *both: measured.append(both),
             )  # fmt: skip
         found.append(replace(comparison, training=history))
-    return found
+    return found, measured
 
 
 def _subject(model: Measured, asked: Asked) -> Subject:
@@ -152,13 +155,16 @@ def _matching(args: Args, base: Measured, task):
     return matched
 
 
-def _write(comparisons, out: Path | None) -> dict:
+def _write(comparisons, used, out: Path | None) -> dict:
     """The results as JSON, and as a page for each task; returned as well."""
+    from posttrain.evals.records import plain
     from posttrain.evals.report import write_report
     from posttrain.runs.folder import disk_errors, write_atomically
 
     documents = [comparison.to_json() for comparison in comparisons]
     found = documents[0] if len(documents) == 1 else {"tasks": [d["task"] for d in documents], "comparisons": documents}
+    if used:
+        found["side_by_side"] = plain(used)
     if out is not None:
         write_atomically(out / "comparison.json", json.dumps(found, indent=1))
         with disk_errors(out):
@@ -174,13 +180,15 @@ def _pages(comparisons, out: Path) -> list[Path]:
     return [out / f"report-{file_name(comparison.task)}.html" for comparison in comparisons]
 
 
-def _print(comparisons, out: Path | None) -> None:
-    """The table, the verdict, and where the pages are."""
+def _print(comparisons, used, out: Path | None) -> None:
+    """The tables, the verdict, and where the pages are."""
     from posttrain.evals.calibrated import change_lines
     from posttrain.evals.report import headline
-    from posttrain.evals.table import comparisons_table, table
+    from posttrain.evals.table import comparisons_table, table, use_table
 
     show(table(comparisons[0]) if len(comparisons) == 1 else comparisons_table(comparisons))
+    if used:
+        show(use_table(used, *(side.label for side in (comparisons[0].base, comparisons[0].trained))))
     for comparison in comparisons:
         whose = "verdict" if len(comparisons) == 1 else f"verdict on {comparison.task}"
         outcome = "none" if comparison.withheld else comparison.verdict.outcome

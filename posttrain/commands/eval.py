@@ -46,7 +46,7 @@ async def main(args: Args) -> int:
             )  # fmt: skip
         evaluations.append(replace(found, confidences=await sure(task, found.records)))
         documents.append({**evaluations[-1].to_json(), "settings": each.depends_on()})
-    beside = side_by_side([task for task, _ in chosen], evaluations)
+    beside = side_by_side(evaluations)
     found = {
         "model_path": model_path(args.model), "split": args.split, "settings": model.settings,
         **(documents[0] if len(documents) == 1 else {"evaluations": documents}), **({"side_by_side": plain(beside)} if beside else {}),

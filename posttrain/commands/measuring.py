@@ -74,12 +74,13 @@ class SuiteArgs(MeasureArgs):
 async def chosen_problems(args: MeasureArgs, specs: Sequence[str], choices: str = WRITTEN):
     """The tasks, each with the problems asked for, every one of whose gold answers scores 1; a task of choice once for each form."""
     from posttrain.evals.choices import asked_forms
-    from posttrain.tasks import check_gold, load
+    from posttrain.evals.loops import load_used
+    from posttrain.tasks import check_gold
     from posttrain.types import UserError
 
     if args.samples < 1 or args.problems < 0 or args.max_tokens < 1 or args.temperature < 0:
         raise UserError("--samples and --max-tokens must be at least 1, --problems and --temperature at least 0")
-    tasks = [load(spec) for spec in specs]
+    tasks = [load_used(spec) for spec in specs]
     names = [task.name for task in tasks]
     if len(set(names)) < len(names):
         raise UserError(f"two of the tasks are called {max(names, key=names.count)}: measure them in two calls")

@@ -64,6 +64,7 @@ async def compare(
     on_attempt: Callable[[Attempt], None] | None = None,
     unscored_ok: bool = False,
     matched: Callable[[Evaluation, Evaluation], Awaitable[Matched]] | None = None,
+    on_measured: Callable[[Evaluation, Evaluation], None] | None = None,
 ) -> Comparison:
     """Measures both models on the same problems with the same seeds, one model after the other, and pairs the results.
 
@@ -74,7 +75,7 @@ async def compare(
     KL rest on the first `scorer_samples` attempts at each problem, held-out likelihood on documents of `heldout_tokens`
     tokens (counted by the base's tokenizer; 0 leaves it out). Where more than 5% of either model's attempts could not be
     scored there is no headline, unless `unscored_ok`. `matched` sets the trained model against the base at another temperature
-    (`evals/matched.py`), given both evaluations. Raises what `measure` raises.
+    (`evals/matched.py`), given both evaluations, which `on_measured` is told of too. Raises what `measure` raises.
     """
 
     async def evaluated(subject: Subject, task: Task, problems: Sequence[Problem], samples: int, scorer: TokenScorer | None) -> Evaluation:
@@ -93,6 +94,8 @@ async def compare(
 
     before, after = [await evaluated(s, task, problems, samples, s.scorer) for s in (base, trained)]
     before, after = [await _confided(s, task, found) for s, found in ((base, before), (trained, after))]
+    if on_measured is not None:
+        on_measured(before, after)
     rows = [*measured_rows(before, after), *changed_rows(before, after), *_kl_rows(base, trained, before, after)]
     if heldout_tokens:
         rows += _heldout_rows(base, trained, heldout_tokens)
@@ -175,7 +178,7 @@ def paired_row(before: Quantity, after: Quantity, same_attempts: bool = False, n
 
 
 def measured_rows(before: Evaluation, after: Evaluation) -> Iterator[Row]:
-    same = _attempts(before) == _attempts(after)
+    same = same_attempts(before, after)
     for was in before.quantities:
         now = next((quantity for quantity in after.quantities if quantity.name == was.name), None)
         # pass@1 is accuracy, or close to it where scores have degrees; the curve of pass@k still begins with it.
@@ -183,6 +186,11 @@ def measured_rows(before: Evaluation, after: Evaluation) -> Iterator[Row]:
             yield paired_row(was, now, same, cautions(before, after) if was.name == "accuracy" else "")
     if quantities.uses_tools(before.records) != quantities.uses_tools(after.records):
         yield from map(paired_row, quantities.tool_use(before.records), quantities.tool_use(after.records))
+
+
+def same_attempts(before: Evaluation, after: Evaluation) -> bool:
+    """Whether two models did the very same thing, and were judged alike."""
+    return _attempts(before) == _attempts(after)
 
 
 def _attempts(evaluation: Evaluation) -> list[list[Any]]:
@@ -258,7 +266,7 @@ def _untouched_row(task: Task, before: Evaluation, after: Evaluation) -> Row:
     was, now = (
         quantities.accuracy(e.records, "untouched_accuracy", f"accuracy on {task.name}, not trained on") for e in (before, after)
     )
-    return paired_row(was, now, _attempts(before) == _attempts(after), cautions(before, after))
+    return paired_row(was, now, same_attempts(before, after), cautions(before, after))
 
 
 def _change_row(quantity: Quantity, note: str = "") -> Row:

@@ -43,6 +43,8 @@ class Evaluation:
     """What guessing scores on this task."""
     aspects: tuple[Aspect, ...] = ()
     """What the task wanted reported beside accuracy."""
+    beside: str = ""
+    """The task that this is in other circumstances, and next to which it is shown."""
     confidences: tuple[Confidences, ...] = ()
     """How sure the model is of its answers, where it was asked (`evals/confidence.py`)."""
 
@@ -120,6 +122,7 @@ class Evaluation:
             "pass_at_k": {"k": self.ks, "values": [self[f"pass@{k}"] for k in self.ks]},
             "chance": self.chance,
             "aspects": self.aspects,
+            "beside": self.beside,
             "headline": self.headline,
             "notes": self.notes,
             "problems": [record_json(record, tokens) for record in self.records],
@@ -188,16 +191,17 @@ async def measure(
     records = tuple(await asyncio.gather(*(record(problem) for problem in problems)))
     if scorer is not None:
         records = read(records, scorer, scorer_samples)
-    return evaluation(task.name, samples, seed, records, final_answer, chance_on(task, problems), tuple(getattr(task, "aspects", ())))
+    aspects, beside = tuple(getattr(task, "aspects", ())), getattr(task, "beside", "")
+    return evaluation(task.name, samples, seed, records, final_answer, chance_on(task, problems), aspects, beside)
 
 
 def evaluation(
     task: str, samples: int, seed: int, records: Sequence[Record], final_answer: Callable[[str], str] = str.strip, chance: float = 0.0,
-    aspects: Sequence[Aspect] = (),
+    aspects: Sequence[Aspect] = (), beside: str = "",
 ) -> Evaluation:  # fmt: skip
     """What the records of one task say."""
     measured = (*_quantities(records, samples, final_answer), *(quantities.aspect(records, asked) for asked in aspects))
-    return Evaluation(task, samples, seed, tuple(records), measured, quantities.budgets(samples), chance, tuple(aspects))
+    return Evaluation(task, samples, seed, tuple(records), measured, quantities.budgets(samples), chance, tuple(aspects), beside)
 
 
 def chance_on(task: Task, problems: Sequence[Problem]) -> float:

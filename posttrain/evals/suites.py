@@ -11,7 +11,8 @@ what is not there is left out, and said in one sentence.
     winogenerated   winogenerated_examples, winogenerated, anthropic_winogenerated
 
 *capability*: arithmetic, facts, gsm8k, math500, mmlu, humaneval, mbpp. *alignment*: ifeval, xstest, truthfulqa, sycophancy (on mmlu,
-and on the embedded capitals), bbq, winogenerated. *in-use*: abilities of the first, each bare and in every one of `USES`.
+and on the embedded capitals), bbq, winogenerated. *in-use*: abilities of the first, each bare, late in a
+long conversation, and (but for mmlu) in an agent's loop with tools that are of no help.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from posttrain.evals.loops import LOOP
+from posttrain.tasks.choice_sets import CHOICE_SETS
 from posttrain.types import UserError
 
 FILES = {
@@ -34,8 +37,8 @@ ENDINGS = (".jsonl", ".jsonl.gz")
 ALL_TEST = {"gsm8k": "path_test", "mbpp": "path"}
 """Which option takes the file: gsm8k's published file of test problems is not to be dealt to training; mbpp deals by its own numbers."""
 
-USES = ("conversation",)
-"""What makes a task one in use: wrappers that `NAME:of=TASK` loads. An agent's loop joins them by a task with a `through(agent)`."""
+USES = ("conversation", LOOP)
+"""What makes a task one in use: wrappers that `NAME:of=TASK` loads. In the loop answers are written, so that choices are only conversed about."""
 
 SUITES = {
     "capability": ("arithmetic", "facts", "gsm8k", "math500", "mmlu", "humaneval", "mbpp"),
@@ -68,7 +71,7 @@ def suite(name: str, data: Path | None) -> Suite:
             left_out.append(_missing(asked, file_of, data))
             continue
         spec = asked if path is None else f"{asked}{',' if ':' in asked else ':'}{ALL_TEST.get(file_of, 'path_test')}={path}"
-        specs += [spec, *(_in_use(use, spec) for use in USES if name == "in-use")]
+        specs += [spec, *(_in_use(use, spec) for use in USES if name == "in-use" and (use != LOOP or file_of not in CHOICE_SETS))]
     return Suite(tuple(specs), tuple(left_out))
 
 

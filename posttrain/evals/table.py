@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from posttrain.evals.beside import SideBySide
+from posttrain.evals.beside import SideBySide, UseChange
 from posttrain.evals.comparison import Comparison, FormCalibration, Row
 from posttrain.evals.measure import Evaluation
 from posttrain.evals.quantities import rests_on_scores
@@ -73,9 +73,26 @@ def side_table(pairs: Sequence[SideBySide]) -> Table:
     """Each ability bare and in use, and what the use changes, problem by problem; p by Holm over the pairs."""
     found = _table("the same problems bare and in use: accuracy, 95% intervals, p by Holm", "bare", "in use", "change", "p", first="task")
     for pair in pairs:
-        cells = [WITHHELD] * 4 if pair.withheld else [_cell(pair.bare), _cell(pair.in_use), Text(figure(pair.difference, signed=True)), Text(_p_value(pair.p_holm))]
+        cells = [WITHHELD] * 4 if pair.withheld else [_cell(pair.bare), _cell(pair.in_use), *_changed(pair.difference, pair.p_holm)]
         found.add_row(Text(pair.task), *cells, str(pair.difference.n))
     return found
+
+
+def use_table(changes: Sequence[UseChange], base: str, trained: str) -> Table:
+    """Each ability bare and in use, of both models, and whether the use does the same to both; p by Holm over the pairs."""
+    title = "the same problems bare and in use: accuracy, 95% intervals, p by Holm"
+    found = _table(title, "model", "bare", "in use", "change", "p", first="task")
+    for change in changes:
+        for i, (name, side) in enumerate(((base, change.base), (trained, change.trained))):
+            cells = [WITHHELD] * 4 if change.withheld else [_cell(side.bare), _cell(side.in_use), *_changed(side.difference, side.p_holm)]
+            found.add_row(Text("" if i else change.task), Text(name), *cells, str(side.difference.n))
+        cells = [WITHHELD] * 2 if change.withheld else _changed(change.difference, change.p_holm)
+        found.add_row("", Text("difference"), "", "", *cells, str(change.difference.n), end_section=True)
+    return found
+
+
+def _changed(difference: Measurement, p: float) -> list[Text]:
+    return [Text(figure(difference, signed=True)), Text(_p_value(p))]
 
 
 def comparisons_table(comparisons: Sequence[Comparison]) -> Table:

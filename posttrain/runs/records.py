@@ -121,7 +121,8 @@ def _evaluation(path: Path, settings: Mapping[str, Any], found: Mapping[str, Any
     records = read_records(path, found["task"], {**settings, "samples": samples, "seed": seed}, [p["id"] for p in found["problems"]])
     aspects = [Aspect(**asked) for asked in found.get("aspects", ())]
     confidences = tuple(map(confidences_from, found.get("confidences", ())))
-    return replace(evaluation(found["task"], samples, seed, records, chance=found["chance"], aspects=aspects), confidences=confidences)
+    made = evaluation(found["task"], samples, seed, records, chance=found["chance"], aspects=aspects, beside=found.get("beside", ""))
+    return replace(made, confidences=confidences)
 
 
 def cut_torn_line(path: Path) -> None:

@@ -44,6 +44,23 @@ def paired_rate_difference(
     return joined(difference, was, now, _correlation(over_clusters(before, labels), over_clusters(after, labels)))
 
 
+def paired_rate_contrast(
+    first: tuple[Column, Column], second: tuple[Column, Column], unit: str = "fraction", clusters: Labels | None = None
+) -> Measurement:
+    """How much more `second` changes than `first`, each (before, after) on the same problems: a difference of two paired differences.
+
+    All values lie between 0 and 1. The two differences' intervals (`paired_rate_difference`) are joined by their correlation over
+    problems as those of two rates are. Problems count that have all four. Covered at least 93% in each of 30 simulated settings (20
+    to 250 problems, 1 or 8 attempts); up to all where hardly any problem is solved.
+    """
+    columns = np.asarray([*first, *second], float)
+    known = ~np.isnan(columns).any(0)
+    columns, labels = columns[:, known], _of(clusters, known)
+    was, now = columns[1] - columns[0], columns[3] - columns[2]
+    changes = (paired_rate_difference(*columns[i : i + 2], clusters=labels) for i in (0, 2))
+    return joined(mean_over_problems(now - was, unit, 0, labels), *changes, _correlation(over_clusters(was, labels), over_clusters(now, labels)))
+
+
 def unpaired_difference(before_P: Column, after_P: Column, unit: str = "", n_unscored: int = 0) -> Measurement:
     """The mean of after less that of before, on different problems, with Welch's interval; `n` is the smaller of the two."""
     was, now = mean_over_problems(before_P), mean_over_problems(after_P)

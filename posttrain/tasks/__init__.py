@@ -97,14 +97,14 @@ def _reasoning_gym(text: str) -> ReasoningGym:
 
 
 def _sycophancy(text: str) -> Sycophancy:
-    task, own = _other("sycophancy", text, {})
+    task, own = of_another("sycophancy", text, {})
     if not isinstance(task, ChoiceTask):
         raise UserError(f"sycophancy is made of a task with options to choose from, such as capitals or mmlu, and {task.name} has none")
     return Sycophancy(task, **own)
 
 
 def _conversation(text: str) -> Conversation:
-    task, own = _other("conversation", text, {"turns": 6})
+    task, own = of_another("conversation", text, {"turns": 6})
     return in_conversation(task, **own)
 
 
@@ -112,7 +112,7 @@ OF_OTHERS: Mapping[str, Callable[[str], Task]] = {"sycophancy": _sycophancy, "co
 """Tasks that are made of another: `NAME:of=TASK`, and then that one's options."""
 
 
-def _other(name: str, text: str, own: Mapping[str, Any]) -> tuple[Task, dict[str, Any]]:
+def of_another(name: str, text: str, own: Mapping[str, Any]) -> tuple[Task, dict[str, Any]]:
     """The task that is named by `of`, made with the options that are not the wrapper's `own`; and these, typed."""
     options = parse_options(text)
     if not options.get("of"):

@@ -7,7 +7,7 @@ follow: `conversation:of=gsm8k,path=FILE,turns=4`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,6 +62,11 @@ class Conversation:
     @property
     def aspects(self) -> Sequence[Any]:
         return getattr(self.task, "aspects", ())
+
+    @property
+    def final_answer(self) -> Callable[[str], Hashable | None]:
+        """Raises AttributeError where the task has none."""
+        return self.task.final_answer  # type: ignore[attr-defined]
 
     def problems(self, split: str) -> Sequence[Problem]:
         """The task's own, in their order, each with the conversation before its messages, behind a system message if it has one."""

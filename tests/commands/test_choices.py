@@ -17,6 +17,7 @@ from posttrain.tasks.capitals import Capitals
 from posttrain.tasks.facts import Facts
 from posttrain.types import Sampling
 from tests.ended import Ended
+from tests.small_models import write_model
 
 SMALL = ("--problems", "4", "--samples", "2", "--max-tokens", "4", "--dtype", "float32")
 
@@ -76,6 +77,9 @@ def test_an_ability_in_use_is_set_beside_the_bare_one(posttrain) -> None:
     assert all(pair["difference"]["n"] == 4 and pair["difference"]["low"] <= pair["difference"]["value"] for pair in pairs)
     said = " ".join(posttrain(*argv).out.split())
     assert "the same problems bare and in use" in said and "capitals in a long conversation by letter" in said
+    found = posttrain("compare", "tiny", "tiny", *argv[3:], "--json").json["side_by_side"]
+    assert [pair["beside"] for pair in found] == ["facts", "capitals by letter"]
+    assert all({"value": 0.0, "low": 0.0, "high": 0.0, "n": 4}.items() <= pair["difference"].items() and pair["base"] == pair["trained"] for pair in found)
     ended = posttrain("eval", "--model", "tiny", "--suite", "in-use", *SMALL)
     assert ended.code == cli.USAGE and "512" in ended.err, "a context that the conversation does not fit into"
 
@@ -133,3 +137,19 @@ def test_what_cannot_be_asked_by_likelihood_is_said_before_any_work(posttrain) -
     assert ended.code == cli.USAGE and "a server's" in ended.err and "--choices written" in ended.err and "cannot be reached" not in ended.err
     ended = posttrain("compare", "tiny", "tiny", "--task", "capitals", "--matched-temperature", "entropy", *SMALL)
     assert ended.code == cli.USAGE and "capitals by letter samples nothing" in ended.err and "--choices written" in ended.err
+
+
+def test_an_ability_in_use_is_compared_from_two_folders_as_it_is_from_two_models(posttrain, tmp_path: Path) -> None:
+    argv = ("--task", "arithmetic:levels=1,loop:of=arithmetic,levels=1", *SMALL)
+    models = [str(write_model(tmp_path / name, vocab_size=vocabulary, max_position_embeddings=2048)) for name, vocabulary in (("m", 512), ("n", 640))]
+    for model, out in zip(models, "ab", strict=True):
+        assert posttrain("eval", "--model", model, *argv, "--out", tmp_path / out).code == cli.DONE
+    asked = posttrain("compare", *models, *argv, "--json").json["side_by_side"]
+    read = posttrain("compare", tmp_path / "a", tmp_path / "b", "--json").json["side_by_side"]
+    assert read == asked and [pair["task"] for pair in read] == ["arithmetic in an agent's loop with files"]
+    said = " ".join(posttrain("compare", tmp_path / "a", tmp_path / "b").out.split())
+    assert "the same problems bare and in use" in said and " difference " in said
+    settings = [row["settings"] for row in map(json.loads, (tmp_path / "a" / "records.jsonl").read_text().splitlines())]
+    assert [s.get("tools") for s in settings] == [None] * 4 + ["files"] * 4
+    ended = posttrain("eval", "--model", models[0], *argv, "--tools", "calculator")
+    assert ended.code == cli.USAGE and "measure it without --tools" in ended.err

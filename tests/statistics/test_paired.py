@@ -63,6 +63,25 @@ def test_the_interval_of_a_paired_difference_covers_the_truth_in_95_of_100_runs(
     assert np.mean([m.high - m.low for m in found]) < 0.32
 
 
+def test_a_contrast_is_what_the_second_pair_changes_more_than_the_first() -> None:
+    first, second = ([1.0, 0.0, 1.0, 0.0], [0.0, 0.0, 1.0, math.nan]), ([1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 1.0, 1.0])
+    found = statistics.paired_rate_contrast(first, second)
+    assert found.value == pytest.approx((1 - 1 + 1) / 3) and found.n == 3 and found.low < found.value < found.high
+    still = statistics.paired_rate_contrast(([0.0] * 30,) * 2, ([0.0] * 30,) * 2)
+    assert still.value == 0 and -0.3 < still.low < 0 < still.high < 0.3
+    assert statistics.paired_rate_contrast(first, second, clusters=["a", "a", "b", "b"]).n == 2
+
+
+def test_the_interval_of_a_contrast_covers_the_truth_in_95_of_100_runs(rng: Generator) -> None:
+    base_RP = rng.beta(1, 1, (400, 40))
+    rates = [base_RP, 0.8 * base_RP, 0.9 * base_RP, 0.9 * 0.5 * base_RP]
+    was, used, now, now_used = (rng.binomial(4, rate_RP) / 4 for rate_RP in rates)
+    found = [statistics.paired_rate_contrast(*pairs) for pairs in zip(zip(was, used), zip(now, now_used))]
+    truth = -0.45 * 0.5 + 0.2 * 0.5
+    assert 0.93 < np.mean([m.low <= truth <= m.high for m in found]) < 0.985
+    assert np.mean([m.high - m.low for m in found]) < 0.3
+
+
 def test_pairing_within_clusters_is_cluster_robust() -> None:
     before, after, labels = [0.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0], ["a", "a", "b", "b"]
     found = statistics.paired_difference(before, after, clusters=labels)
