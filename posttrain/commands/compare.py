@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from posttrain.commands.base import completeness, file_name, make_folder, positional, progress, show
-from posttrain.commands.measuring import WRITTEN, Asked, Measured, SuiteArgs, chosen_problems, chosen_specs, confide, subject
+from posttrain.commands.measuring import WRITTEN, Asked, Measured, SuiteArgs, chosen_tasks, confide, subject
 from posttrain.commands.models import model_path
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ async def _measured(args: Args):
     from posttrain.runs.history import training_history
     from posttrain.tasks import load
 
-    chosen = await chosen_problems(args, chosen_specs(args), args.choices)
+    chosen = await chosen_tasks(args)
     _check_matching(args, chosen)
     untouched = load(args.untouched_task) if args.untouched_task else None
     models = [subject(name, args) for name in (args.base, args.trained)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from posttrain.commands.base import completeness, file_name, make_folder, progress, show
-from posttrain.commands.measuring import SuiteArgs, chosen_problems, chosen_specs, confide, subject
+from posttrain.commands.measuring import SuiteArgs, chosen_tasks, confide, subject
 from posttrain.commands.models import model_path
 
 
@@ -34,7 +34,7 @@ async def main(args: Args) -> int:
     from posttrain.runs.records import EVALUATION
 
     make_folder(args.out)
-    chosen = await chosen_problems(args, chosen_specs(args), args.choices)
+    chosen = await chosen_tasks(args)
     model = subject(args.model, args)
     sure, asked = confide(model), [model.asked(task) for task, _ in chosen]  # what cannot be asked is said before the work
     evaluations, documents = [], []

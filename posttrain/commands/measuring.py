@@ -69,6 +69,8 @@ class SuiteArgs(MeasureArgs):
     """Let the model call tools: NAME[:key=value,…][,NAME…] of calculator, python, files, search, web, mcp; task takes those of --task."""
     tool_steps: int = 4
     """With --tools: turns of the model in one attempt, at most, each of at most --max-tokens."""
+    refusal_judge: str = ""
+    """A model that tells refusals in xstest, named as a model is, a server's too; phrases tell them where none is given."""
 
 
 async def chosen_problems(args: MeasureArgs, specs: Sequence[str], choices: str = WRITTEN):
@@ -91,6 +93,14 @@ async def chosen_problems(args: MeasureArgs, specs: Sequence[str], choices: str 
         await check_gold(task, problems)
         found += [(form, problems) for form in asked_forms(task, choices)]
     return found
+
+
+async def chosen_tasks(args: SuiteArgs):
+    """The tasks of `eval` and `compare` with their problems: in suites or by name, by likelihood or written, refusals told as asked for."""
+    from posttrain.commands.judging import judged
+
+    chosen = await chosen_problems(args, chosen_specs(args), args.choices)
+    return await judged(chosen, args.refusal_judge, args.dtype) if args.refusal_judge else chosen
 
 
 def chosen_specs(args: SuiteArgs) -> list[str]:
@@ -145,7 +155,7 @@ class Measured:
         if through and self.args.tools:
             raise UserError(f"'{task.name}' says itself how it is attempted: measure it without --tools")
         if self.args.tools:
-            through, how = self._with_tools(task), {"tools": self.args.tools, "tool_steps": self.args.tool_steps}
+            through, how = self._with_tools(task), how | {"tools": self.args.tools, "tool_steps": self.args.tool_steps}
         return Asked(through(self.agent) if through else self.agent, self.args.samples, lambda: self.settings | how)
 
     def _with_tools(self, task: Task) -> Callable[[Agent], Agent]:

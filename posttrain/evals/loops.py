@@ -52,7 +52,7 @@ class InLoop:
 
     @property
     def depends_on(self) -> Mapping[str, Any]:
-        return {"tools": ",".join(self.tools), "tool_steps": self.steps}
+        return {**getattr(self.task, "depends_on", {}), "tools": ",".join(self.tools), "tool_steps": self.steps}
 
     def through(self, agent: Agent) -> Agent:
         """The bare model's agent in the loop. Raises UserError for tools that do not exist, and for calls that cannot be read back."""

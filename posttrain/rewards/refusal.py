@@ -15,9 +15,9 @@ know English alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from math import exp, isfinite
+from math import exp, isfinite, isnan
 
 from posttrain.rewards.judge import OptionLogprobs
 from posttrain.types import Message, Rollout
@@ -51,6 +51,9 @@ def refuses(text: str) -> bool:
     return any(pattern.search(head) for pattern in _REFUSALS)
 
 
+SHOWN = 2000
+"""Characters from the beginning that a model as the judge is shown: it has to hold them in its context."""
+
 Refused = Callable[[Rollout], Awaitable[float]]
 """How far a reply is a refusal, from 0 to 1; nan where that could not be judged."""
 
@@ -76,6 +79,23 @@ class RefusalJudge:
         """nan for a reply that says nothing, and where the judge gives neither answer any probability."""
         if not rollout.text.strip():
             return float("nan")
-        text = PROMPT.format(request=rollout.problem.messages[-1].content, reply=rollout.text)
+        text = PROMPT.format(request=rollout.problem.messages[-1].content, reply=rollout.text[:SHOWN])
         yes, no = (exp(x) if isfinite(x) else 0.0 for x in await self.option_logprobs([Message("user", text)], ("Yes", "No")))
         return yes / (yes + no) if yes + no > 0 else float("nan")
+
+
+@dataclass(frozen=True)
+class ModelsVerdict:
+    """A judge's opinion as a verdict: 1 where it finds a refusal at least as likely as none, else 0; nan stays nan."""
+
+    refused: Refused
+    judge: str
+    """Which model it is: scores depend on it."""
+
+    @property
+    def depends_on(self) -> Mapping[str, str]:
+        return {"refusal_judge": self.judge}
+
+    async def __call__(self, rollout: Rollout) -> float:
+        opinion = await self.refused(rollout)
+        return opinion if isnan(opinion) else float(opinion >= 0.5)

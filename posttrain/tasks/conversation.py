@@ -7,7 +7,7 @@ follow: `conversation:of=gsm8k,path=FILE,turns=4`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,6 +62,10 @@ class Conversation:
     @property
     def aspects(self) -> Sequence[Any]:
         return getattr(self.task, "aspects", ())
+
+    @property
+    def depends_on(self) -> Mapping[str, Any]:
+        return getattr(self.task, "depends_on", {})
 
     @property
     def final_answer(self) -> Callable[[str], Hashable | None]:
