@@ -61,9 +61,9 @@ async def main(args: Args) -> int:
         _show_calibration(evaluations[0], args.unscored_ok)
     else:
         show(evaluations_table(evaluations, args.unscored_ok))
-        for evaluation in evaluations:
-            if evaluation.aspects:
-                show(aspects_table(evaluation, args.unscored_ok))
+        _show_calibrations(evaluations, args.unscored_ok)
+        if any(evaluation.aspects for evaluation in evaluations):
+            show(aspects_table(evaluations, args.unscored_ok))
         if beside:
             show(side_table(beside))
     return completeness(max(evaluation["unscored_frac"].value for evaluation in evaluations))
@@ -78,6 +78,16 @@ def _show_calibration(evaluation, unscored_ok: bool) -> None:
     if found and (unscored_ok or not evaluation.withheld):
         show(calibration_table(found))
         print("\n".join(form_lines(found)))
+
+
+def _show_calibrations(evaluations, unscored_ok: bool) -> None:
+    """The same of several tasks, without the temperatures."""
+    from posttrain.evals.calibrated import form_calibration
+    from posttrain.evals.table import calibrations_table
+
+    asked = [(e.task, form_calibration(one, e.seed)) for e in evaluations if unscored_ok or not e.withheld for one in e.confidences]
+    if asked:
+        show(calibrations_table(asked))
 
 
 def _draw(evaluations, out: Path) -> None:

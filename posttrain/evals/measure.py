@@ -85,8 +85,7 @@ class Evaluation:
             _share_note(self["truncated_frac"], MUCH_TRUNCATED, "ran into the limit before they came to an end"),
             _share_note(unparsed, MUCH_UNPARSED, "hold no answer that the judge could find: look at how answers are asked for and read"),
             self._few_note(),
-            "" if self.withheld else self._chance_note(),
-            "" if self.withheld else self._ceiling_note(),
+            "" if self.withheld else self._chance_note() or self._ceiling_note(),
         )
         return tuple(note for note in found if note)
 

@@ -30,7 +30,8 @@ def paired_rate_difference(
     """`paired_difference` for values between 0 and 1, with an interval that holds near 0 and 1.
 
     The two models' Wilson intervals are joined by their correlation over problems, as Newcombe (1998, Statistics in Medicine
-    17:2635) does for pairs of single outcomes; here on clustered rates, and without a continuity correction. Without
+    17:2635) does for pairs of single outcomes; here on clustered rates, and without a continuity correction, but where the two agree on
+    all n problems: their correlation then counts as 1 - 2 / n and not as 1, which would say that they agree on all others. Without
     spread in either model the correlation is taken as 0: all wrong twice says little of a 31st problem.
 
     Measured by simulation: Student's interval covered 46% where a model went from never to 2% over 30 problems, and had no
@@ -92,6 +93,8 @@ def _of(clusters: Labels | None, known: np.ndarray) -> Labels | None:
 def _correlation(before: np.ndarray, after: np.ndarray) -> float:
     if before.size < 2 or np.ptp(before) == 0 or np.ptp(after) == 0:
         return 0.0
+    if np.array_equal(before, after):
+        return 1 - 2 / before.size
     return float(np.clip(np.corrcoef(before, after)[0, 1], -1, 1))
 
 

@@ -37,6 +37,16 @@ def test_a_calibrated_model_needs_none_and_is_not_made_worse() -> None:
     assert found.change.low < 0 < found.change.high
 
 
+def test_questions_of_fewer_options_are_as_if_the_others_were_impossible() -> None:
+    few, most = quiz(2.0, n=60), quiz(2.0, n=60, seed=1)
+    short = [row[:2] for row in few.logits]
+    rows, truth = [*short, *most.logits], [*(min(place, 1) for place in few.truth), *most.truth]
+    clusters = [str(i) for i in range(120)]
+    padded = [[*row, *[-np.inf] * (4 - len(row))] for row in rows]
+    found, same = (scaled(options(logits, [(place,) for place in truth], clusters)) for logits in (rows, padded))
+    assert found is not None and found == same and np.isfinite(found.temperature.value)
+
+
 def test_a_temperature_changes_how_sure_and_never_which() -> None:
     sharp = quiz(2.0)
     cooled = [softmax(row, 2.0) for row in sharp.logits]

@@ -121,7 +121,7 @@ def test_several_tasks_of_one_model_have_a_row_each() -> None:
     text = printed(evaluations_table([measured(says("{answer}", "no")), measured(says("mumble"), Other(10))]))
     assert line(text, "echo × 2").split()[3:6] == ["50%", "[29", "71]"]
     assert line(text, "other × 2").count("withheld") == 2 and line(text, "other × 2").split()[-1] == "10"
-    assert "other: 100% of the attempts could not be scored" in " ".join(text.split())
+    assert "(1) 100% of the attempts could not be scored" in " ".join(text.split()) and line(text, "other × 2 (1)")
 
 
 def test_several_tasks_of_two_models_have_adjusted_p_values_and_verdicts() -> None:

@@ -37,6 +37,12 @@ def test_two_models_that_are_never_right_may_still_differ() -> None:
     assert found.value == 0 and found.low < -0.1 and found.high > 0.1
 
 
+def test_two_models_that_agree_on_a_few_problems_may_differ_on_others() -> None:
+    few, many = (statistics.paired_rate_difference([0.0, 1.0] * n, [0.0, 1.0] * n) for n in (2, 200))
+    assert few.value == 0 and few.low < -0.1 and few.high > 0.1
+    assert many.value == 0 and -0.01 < many.low < 0 < many.high < 0.01
+
+
 def test_a_difference_of_rates_stays_within_what_rates_allow() -> None:
     for before, after in (([0.0, 0.0, 0.1], [1.0, 1.0, 0.9]), ([1.0, 1.0, 0.9], [0.0, 0.0, 0.1])):
         found = statistics.paired_rate_difference(before, after)
