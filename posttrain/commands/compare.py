@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from posttrain.commands.base import completeness, file_name, make_folder, positional, progress, show
-from posttrain.commands.measuring import WRITTEN, Asked, Measured, SuiteArgs, chosen_tasks, confide, subject
+from posttrain.commands.measuring import WRITTEN, Asked, Measured, SuiteArgs, chosen_tasks, confide, named, subject
 from posttrain.commands.models import model_path
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ async def _measured(args: Args):
         samples = each[0].samples
         n = len(problems) * samples * 2
         n += 2 * args.untouched_samples * min(len(problems), len(also.problems(args.split))) if also else 0
-        with progress("compare" if len(chosen) == 1 else task.name, n) as bar:
+        with progress("compare" if len(chosen) == 1 else task.name, n) as bar, named(task):
             comparison = await compare(
                 *map(_subject, models, each), task, problems, samples, args.seed, split=args.split, untouched_task=also,
                 untouched_by=[_subject(model, model.asked(also)) for model in models] if also else (), unscored_ok=args.unscored_ok,
@@ -184,9 +184,11 @@ def _print(comparisons, used, out: Path | None) -> None:
     """The tables, the verdict, and where the pages are."""
     from posttrain.evals.calibrated import change_lines
     from posttrain.evals.report import headline
-    from posttrain.evals.table import comparisons_table, table, use_table
+    from posttrain.evals.table import besides_table, comparisons_table, table, use_table
 
     show(table(comparisons[0]) if len(comparisons) == 1 else comparisons_table(comparisons))
+    if len(comparisons) > 1 and (besides := besides_table(comparisons)):
+        show(besides)
     if used:
         show(use_table(used, *(side.label for side in (comparisons[0].base, comparisons[0].trained))))
     for comparison in comparisons:
@@ -194,6 +196,6 @@ def _print(comparisons, used, out: Path | None) -> None:
         outcome = "none" if comparison.withheld else comparison.verdict.outcome
         print(f"{whose}: {outcome}. {headline(comparison.to_json())}")
         for line in change_lines(comparison.calibration) if not comparison.withheld else ():
-            print(line)
-    for page in _pages(comparisons, out) if out is not None else []:
-        print(f"\nreport: {page}")
+            print(f"  {line}")
+    if out is not None:
+        print("".join(f"\nreport: {page}" for page in _pages(comparisons, out)))

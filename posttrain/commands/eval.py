@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from posttrain.commands.base import completeness, file_name, make_folder, progress, show
-from posttrain.commands.measuring import SuiteArgs, chosen_tasks, confide, subject
+from posttrain.commands.measuring import SuiteArgs, chosen_tasks, confide, named, subject
 from posttrain.commands.models import model_path
 
 
@@ -39,7 +39,7 @@ async def main(args: Args) -> int:
     sure, asked = confide(model), [model.asked(task) for task, _ in chosen]  # what cannot be asked is said before the work
     evaluations, documents = [], []
     for (task, problems), each in zip(chosen, asked, strict=True):
-        with progress("eval" if len(chosen) == 1 else task.name, len(problems) * each.samples) as bar:
+        with progress("eval" if len(chosen) == 1 else task.name, len(problems) * each.samples) as bar, named(task):
             found = await measure(
                 each.agent, task, problems, each.samples, args.seed, scorer=model.policy, on_attempt=lambda _, bar=bar: bar.advance(),
                 keeper=model.keeper(each),

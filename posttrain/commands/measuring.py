@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -192,6 +193,17 @@ class Measured:
         if self.policy is None:
             raise UserError(f"'{self.name}' is a server's, whose log-probs of the options are not known: ask tasks of choice with --choices {WRITTEN}")
         return OptionReader(self.policy, self.policy.renderer)
+
+
+@contextmanager
+def named(task: Task) -> Iterator[None]:
+    """Says on which task it was that a model's context did not suffice."""
+    from posttrain.types import ContextFull, UserError
+
+    try:
+        yield
+    except ContextFull as error:
+        raise UserError(f"{task.name}: {error}") from None
 
 
 def subject(model: str, args: SuiteArgs) -> Measured:

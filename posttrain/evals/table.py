@@ -18,6 +18,9 @@ from posttrain.types import Measurement
 
 WITHHELD = Text("withheld")
 
+BESIDES = ("aspect/", "ece_")
+"""What the names of rows begin with that are shown beside accuracy where several tasks share a table."""
+
 
 def table(comparison: Comparison) -> Table:
     """Both models and what changed, with 95% intervals; a change whose interval leaves out 0 is coloured by its welcome."""
@@ -105,12 +108,24 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
     notes: list[str] = []
     for comparison in comparisons:
         row = comparison["accuracy"]
-        note = f"{comparison.task}: {row.note}" if row.note else ""
         figures = [_cell(row.base), _cell(row.trained), Text(figure(row.difference, signed=True))]
         found_out = [Text(_p_value(comparison.p_holm)), Text(comparison.verdict.outcome)]
         cells = [WITHHELD] * 5 if comparison.withheld else [*figures, *found_out]
-        found.add_row(_named(comparison.task, None, note, notes), *cells, str(comparison.verdict.n))
+        found.add_row(_named(comparison.task, None, row.note, notes), *cells, str(comparison.verdict.n))
     return _captioned(found, notes)
+
+
+def besides_table(comparisons: Sequence[Comparison]) -> Table | None:
+    """What several tasks wanted reported beside accuracy, and how far each model's confidence is off; None where there is nothing."""
+    base, trained = comparisons[0].base.label, comparisons[0].trained.label
+    found = _table("what else the answers say, 95% intervals", base, trained, "change", first="task", second="what")
+    for comparison in comparisons:
+        rows = [row for row in comparison.rows if row.name.startswith(BESIDES) and row.difference is not None]
+        for i, row in enumerate(rows):
+            change = Text(figure(row.difference, signed=True), style=_style(row))
+            cells = [WITHHELD] * 3 if comparison.withheld else [_cell(row.base), _cell(row.trained), change]
+            found.add_row(Text("" if i else comparison.task), Text(row.title), *cells, str(row.difference.n if row.difference else ""))
+    return found if found.rows else None
 
 
 def calibration_table(forms: Sequence[FormCalibration]) -> Table:

@@ -81,7 +81,7 @@ def test_an_ability_in_use_is_set_beside_the_bare_one(posttrain) -> None:
     assert [pair["beside"] for pair in found] == ["facts", "capitals by letter"]
     assert all({"value": 0.0, "low": 0.0, "high": 0.0, "n": 4}.items() <= pair["difference"].items() and pair["base"] == pair["trained"] for pair in found)
     ended = posttrain("eval", "--model", "tiny", "--suite", "in-use", *SMALL)
-    assert ended.code == cli.USAGE and "512" in ended.err, "a context that the conversation does not fit into"
+    assert ended.code == cli.USAGE and "posttrain: arithmetic in a long conversation: the prompt" in ended.err and "512" in ended.err, "a context that the conversation does not fit into"
 
 
 def test_what_does_not_fit_together_is_refused(posttrain, tmp_path: Path) -> None:
