@@ -99,6 +99,8 @@ class Kept:
     split: str
     evaluations: tuple[Evaluation, ...]
     """One for each task."""
+    settings: tuple[Mapping[str, Any], ...]
+    """What the records of each depend on, beside problem, samples and seed."""
 
 
 def is_kept(folder: Path) -> bool:
@@ -110,8 +112,10 @@ def read_kept(folder: Path) -> Kept:
     """The evaluations in a folder, made again from their records. Raises UserError for what is missing or damaged."""
     found = read_object(folder / EVALUATION)
     try:
-        evaluations = tuple(_evaluation(folder / NAME, each.get("settings") or found["settings"], each) for each in found.get("evaluations", [found]))
-        return Kept(found["model_path"], found["split"], evaluations)
+        each = found.get("evaluations", [found])
+        settings = tuple(one.get("settings") or found["settings"] for one in each)
+        evaluations = tuple(_evaluation(folder / NAME, *one) for one in zip(settings, each, strict=True))
+        return Kept(found["model_path"], found["split"], evaluations, settings)
     except (KeyError, TypeError):
         raise UserError(f"'{folder / EVALUATION}' is of an older kind, or damaged: measure again") from None
 
