@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from posttrain.commands.base import completeness, file_name, make_folder, positional, progress, show
-from posttrain.commands.measuring import WRITTEN, Asked, Measured, SuiteArgs, chosen_tasks, confide, named, subject
+from posttrain.commands.measuring import WRITTEN, Asked, Measured, SuiteArgs, chosen_tasks, confide, named, say_tools, subject
 from posttrain.commands.models import model_path
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ async def main(args: Args) -> int:
     if args.json:
         print(json.dumps(found))
     else:
+        say_tools(args, [evaluation for both in measured for evaluation in both])
         _print(comparisons, used, args.out)
     rows = [comparison["unscored_frac"] for comparison in comparisons]
     return completeness(max(side.value for row in rows for side in (row.base, row.trained)))

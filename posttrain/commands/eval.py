@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from posttrain.commands.base import completeness, file_name, make_folder, progress, show
-from posttrain.commands.measuring import SuiteArgs, chosen_tasks, confide, named, subject
+from posttrain.commands.measuring import SuiteArgs, chosen_tasks, confide, named, say_tools, subject
 from posttrain.commands.models import model_path
 
 
@@ -29,7 +29,6 @@ async def main(args: Args) -> int:
     from posttrain.evals.beside import side_by_side
     from posttrain.evals.measure import measure
     from posttrain.evals.records import plain
-    from posttrain.evals.table import aspects_table, evaluation_table, evaluations_table, side_table
     from posttrain.runs.folder import write_atomically
     from posttrain.runs.records import EVALUATION
 
@@ -56,17 +55,26 @@ async def main(args: Args) -> int:
         _draw(evaluations, args.out)
     if args.json:
         print(json.dumps(found))
-    elif len(evaluations) == 1:
-        show(evaluation_table(evaluations[0], args.unscored_ok))
-        _show_calibration(evaluations[0], args.unscored_ok)
     else:
-        show(evaluations_table(evaluations, args.unscored_ok))
-        _show_calibrations(evaluations, args.unscored_ok)
-        if any(evaluation.aspects for evaluation in evaluations):
-            show(aspects_table(evaluations, args.unscored_ok))
-        if beside:
-            show(side_table(beside))
+        say_tools(args, evaluations)
+        _show(evaluations, beside, args.unscored_ok)
     return completeness(max(evaluation["unscored_frac"].value for evaluation in evaluations))
+
+
+def _show(evaluations, beside, unscored_ok: bool) -> None:
+    """One task with all its rows; several in a table of each kind."""
+    from posttrain.evals.table import aspects_table, evaluation_table, evaluations_table, side_table
+
+    if len(evaluations) == 1:
+        show(evaluation_table(evaluations[0], unscored_ok))
+        _show_calibration(evaluations[0], unscored_ok)
+        return
+    show(evaluations_table(evaluations, unscored_ok))
+    _show_calibrations(evaluations, unscored_ok)
+    if any(evaluation.aspects for evaluation in evaluations):
+        show(aspects_table(evaluations, unscored_ok))
+    if beside:
+        show(side_table(beside))
 
 
 def _show_calibration(evaluation, unscored_ok: bool) -> None:

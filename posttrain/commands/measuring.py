@@ -15,6 +15,7 @@ from posttrain.commands.models import endpoint_for, engine_for, keeper, settings
 
 if TYPE_CHECKING:
     from posttrain.evals.choices import OptionReader
+    from posttrain.evals.measure import Evaluation
     from posttrain.policy.hf import Policy
     from posttrain.runs.records import RecordLog
     from posttrain.types import Agent, Sampling, Task, World
@@ -246,3 +247,13 @@ def confide(model: Measured):
         return await ask(forms, task, records, model.agent, policy, policy and policy.renderer, model.args.seed)
 
     return asked
+
+
+def say_tools(args: SuiteArgs, evaluations: Sequence[Evaluation]) -> None:
+    """With --tools, print what the model could call, and on which tasks it never did."""
+    from posttrain.evals.quantities import uses_tools
+
+    if args.tools:
+        idle = dict.fromkeys(e.task for e in evaluations if not uses_tools(e.records))
+        never = f"; no attempt called one on {', '.join(idle)}" if idle else ""
+        print(f"attempted with the tools {args.tools}, in at most {args.tool_steps} turns{never}\n")

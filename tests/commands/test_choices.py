@@ -139,17 +139,16 @@ def test_what_cannot_be_asked_by_likelihood_is_said_before_any_work(posttrain) -
     assert ended.code == cli.USAGE and "capitals by letter samples nothing" in ended.err and "--choices written" in ended.err
 
 
-def test_an_ability_in_use_is_compared_from_two_folders_as_it_is_from_two_models(posttrain, tmp_path: Path) -> None:
-    argv = ("--task", "arithmetic:levels=1,loop:of=arithmetic,levels=1", *SMALL)
+def test_an_ability_in_use_is_compared_from_two_folders(posttrain, tmp_path: Path) -> None:
+    argv = ("--task", "arithmetic:levels=1,loop:of=arithmetic,levels=1,steps=1", "--problems", "2", "--samples", "1", "--max-tokens", "2", "--dtype", "float32")
     models = [str(write_model(tmp_path / name, vocab_size=vocabulary, max_position_embeddings=2048)) for name, vocabulary in (("m", 512), ("n", 640))]
-    for model, out in zip(models, "ab", strict=True):
-        assert posttrain("eval", "--model", model, *argv, "--out", tmp_path / out).code == cli.DONE
-    asked = posttrain("compare", *models, *argv, "--json").json["side_by_side"]
-    read = posttrain("compare", tmp_path / "a", tmp_path / "b", "--json").json["side_by_side"]
-    assert read == asked and [pair["task"] for pair in read] == ["arithmetic in an agent's loop with files"]
+    alone = [posttrain("eval", "--model", model, *argv, "--out", tmp_path / out, "--json").json for model, out in zip(models, "ab", strict=True)]
+    (found,) = posttrain("compare", tmp_path / "a", tmp_path / "b", "--json").json["side_by_side"]
+    assert [[found["base"]], [found["trained"]]] == [each["side_by_side"] for each in alone]
+    assert found["task"] == "arithmetic in an agent's loop with files" and found["difference"]["n"] == 2
     said = " ".join(posttrain("compare", tmp_path / "a", tmp_path / "b").out.split())
     assert "the same problems bare and in use" in said and " difference " in said
     settings = [row["settings"] for row in map(json.loads, (tmp_path / "a" / "records.jsonl").read_text().splitlines())]
-    assert [s.get("tools") for s in settings] == [None] * 4 + ["files"] * 4
+    assert [s.get("tools") for s in settings] == [None] * 2 + ["files"] * 2
     ended = posttrain("eval", "--model", models[0], *argv, "--tools", "calculator")
     assert ended.code == cli.USAGE and "measure it without --tools" in ended.err

@@ -86,6 +86,8 @@ def test_attempts_with_tools_are_kept_apart_and_may_be_compared_with_those_witho
     assert posttrain(*argv, "--out", tmp_path / "b").json == agent
     ended = posttrain("compare", tmp_path / "b", tmp_path / "b")
     assert ended.code == 0 and "verdict: tied" in ended.out
+    said = posttrain(*argv[:-1], "--out", tmp_path / "b").out
+    assert "attempted with the tools calculator, in at most 2 turns; no attempt called one on arithmetic" in said
     found = posttrain("compare", roomy, roomy, *SMALL, "--tools", "calculator", "--out", tmp_path / "c", "--json").json
     assert next(row for row in found["rows"] if row["name"] == "accuracy")["difference"]["value"] == 0
     assert any(row["name"] == "kl_trained_base_per_token" and row["difference"]["value"] == 0 for row in found["rows"])
