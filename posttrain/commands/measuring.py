@@ -60,7 +60,8 @@ class SuiteArgs(MeasureArgs):
     """What `eval` and `compare` have in common: tasks in suites, and tasks of choice by likelihood."""
 
     task: str = ""
-    """NAME[:key=value,…], for example arithmetic:levels=2, rg:chain_sum, mmlu:path=FILE; several after commas; arithmetic if no suite is named."""
+    """NAME[:key=value,…], for example arithmetic:levels=2, rg:chain_sum, mmlu:path=FILE; several after commas; arithmetic if no suite is named.
+    conversation:of=TASK and loop:of=TASK are a task in use: late in a long conversation, and in an agent's loop with tools."""
     suite: Literal["", "capability", "alignment", "in-use"] = ""
     """Tasks that belong together, in place of --task, or in front of it."""
     data: Path | None = None

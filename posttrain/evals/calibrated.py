@@ -54,6 +54,8 @@ def figure(calibration: Calibration, name: str) -> Measurement:
 
 def _floor_note(found: FormChange) -> str:
     was, now = (side.calibration for side in (found.base, found.trained))
+    if math.isnan(was.ece.by_chance) or math.isnan(now.ece.by_chance):
+        return f"{found.title}: expected calibration error in 15 bins; one of the two has no confidences to measure"
     floors = " and ".join(f"{c.ece.by_chance:.1%} (95 of 100 samples below {c.ece.by_chance_high:.1%})" for c in (was, now))
     return f"{found.title}: expected calibration error in 15 bins; chance alone gives a calibrated model {floors}, base and trained"
 

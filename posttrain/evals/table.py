@@ -150,7 +150,8 @@ def calibrations_table(forms: Sequence[tuple[str, FormCalibration]]) -> Table:
 
 def _errors(c: Calibration) -> list[Text]:
     """How far confidence is from what comes true, and how well it tells right from wrong."""
-    return [_cell(c.ece.error), Text(f"{c.ece.by_chance:.1%}"), _cell(c.brier), _cell(c.auroc)]
+    by_chance = "–" if math.isnan(c.ece.by_chance) else f"{c.ece.by_chance:.1%}"
+    return [_cell(c.ece.error), Text(by_chance), _cell(c.brier), _cell(c.auroc)]
 
 
 def _p_value(p: float | None) -> str:

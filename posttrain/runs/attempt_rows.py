@@ -1,8 +1,8 @@
 """Attempts as a table, one row each: plain JSON lines, or parquet, from either of which the records can be made again.
 
 Of what was sampled every turn is a list of its own: `prompt_token_ids`, `token_ids`, `sampling_logprobs` (nats, null where
-unknown); of what was read of options there are `readings`. What has no fixed shape (messages, the problem's data, a score's parts) is an object in JSON lines, and JSON as text
-in parquet, whose columns must all be of one kind.
+unknown); of options that were not written but read there are `readings`. What has no fixed shape (messages, the problem's data, a
+score's parts) is an object in JSON lines, and JSON as text in parquet, whose columns must all be of one kind.
 """
 
 from __future__ import annotations
