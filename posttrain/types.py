@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 
 class UserError(Exception):
@@ -135,6 +135,16 @@ class Retrieval:
     """The ids of the passages that were found and did not fit into the context, best first."""
 
 
+@dataclass(frozen=True)
+class Reading:
+    """A possible answer that a model did not write but was asked the likelihood of: the exact tokens it read, and their log-probs."""
+
+    prompt_token_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    """Log-probability in nats of each of `token_ids`, over the full vocabulary at temperature 1."""
+
+
 Outcome = Literal["terminated", "truncated", "error"]
 """`terminated`: the attempt came to its own end; `truncated`: a budget ran out; `error`: the machinery failed, not the model."""
 
@@ -166,6 +176,8 @@ class Rollout:
     """What was looked up for it, in order; empty for an attempt without sources."""
     state: Mapping[str, Any] = field(default_factory=dict)
     """What the world that it was attempted in has come to, for the judge; must be JSON. Empty where the conversation is all."""
+    readings: tuple[Reading, ...] = ()
+    """Of every option, where the answer is the likeliest of several and was not written."""
 
     @property
     def text(self) -> str:
@@ -203,6 +215,34 @@ def unscored(reason: str) -> Score:
 
 
 # ------------------------------------------------------------------------------------------------------------- measures
+
+Better = Literal["higher", "lower"] | None
+"""Which way is good; None where that depends on what one is after."""
+
+
+@dataclass(frozen=True)
+class Aspect:
+    """What a task wants reported beside accuracy, made of the parts of its scores; a problem whose score lacks a part says nothing.
+
+    Of a `part` alone, its mean over problems. With `per`, the ratio of the sums of two parts: instructions followed per
+    instruction given. The last two speak of problems in twos of one `pair`, of which one has the first part and the other the
+    second: with `versus`, the mean difference of the two; with `given`, the mean of the first where the second is 1.
+    """
+
+    part: str
+    title: str
+    better: Better = None
+    per: str = ""
+    versus: str = ""
+    given: str = ""
+    signed: bool = False
+    """Whether the part may lie below 0 or above 1."""
+
+    @property
+    def name(self) -> str:
+        """What its measurement is called."""
+        others = (("per", self.per), ("versus", self.versus), ("given", self.given))
+        return "aspect/" + next((f"{self.part}_{word}_{other}" for word, other in others if other), self.part)
 
 
 @dataclass(frozen=True)
@@ -279,10 +319,15 @@ class World(Protocol):
 class Task(Protocol):
     """A named set of problems and the one function that scores an answer, in training and evaluation alike.
 
-    A task whose answers can be guessed may say what guessing scores, in an attribute `chance`; without one it is 0. Problems
-    that share something, such as the text they ask about, may name it under `cluster` in their `data`: it then is what
-    intervals count. A score's part `parsed` says whether an answer was found at all, 1 or 0. A method `final_answer(text)` may
-    say what a reply's answer is, in one way of writing, so that equal answers can be counted; None where it holds none.
+    A task may say more of itself. In the `data` of its problems: under `cluster` what several share, such as the text they ask
+    about, which then is what intervals count; under `pair` what two share that ask the same in two ways; under `no_gold` that no
+    text is known that scores 1. In the parts of its scores: under `parsed` whether an answer was found at all, 1 or 0; under
+    `unavailable` 1 where the score is nan for want of an optional package. And in attributes, none of which has to be there:
+    `chance`, what guessing scores (else 0); `aspects`, a sequence of `Aspect`s, what else its scores tell; `beside`, the name of the
+    task that this is in other circumstances, and next to which it is shown; `depends_on`, a mapping of what its records depend on
+    beside the problem and the model; and two methods: `through(agent)`, which makes of the bare model's agent the one that attempts
+    it; and `final_answer(text)`, which says what a reply's answer is, in one way of writing, so that equal answers can be counted,
+    or None where it holds none.
     """
 
     @property
@@ -298,4 +343,27 @@ class Task(Protocol):
 
     def solution(self, problem: Problem) -> str:
         """A text that scores 1."""
+        ...
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a problem offers to choose from, where the problem's own messages list the options by letter."""
+
+    messages: tuple[Message, ...]
+    """The question without its options: what stands before an option's own text."""
+    options: tuple[str, ...]
+    right: tuple[int, ...]
+    """Which of them count as right: one, as a rule."""
+
+
+@runtime_checkable
+class ChoiceTask(Task, Protocol):
+    """A task whose problems list options by letter, so that it can be answered by what a model finds likeliest as well as in writing.
+
+    The text that it scores is a letter. Guessing scores, on each problem, the share of the options that are right.
+    """
+
+    def choice(self, problem: Problem) -> Choice:
+        """The options of one of its problems."""
         ...

@@ -12,7 +12,7 @@ from posttrain.tasks.options import parse_options, typed_options, unknown
 from posttrain.tools.calculator import calculator
 from posttrain.tools.calling import Calling
 from posttrain.tools.tool import Toolbox, tool
-from posttrain.types import UserError, World
+from posttrain.types import Task, UserError, World
 
 OWN = "task"
 """The tools that a task's problems are attempted with."""
@@ -25,7 +25,12 @@ def load_world(specs: str, task: str = "", call_s: float = 30.0) -> World:
     """
     if specs != OWN:
         return Calling(load_tools(specs), call_s)
-    world = getattr(load_task(task), "world", None) if task.partition(":")[0] in TASKS else None
+    return own_world(load_task(task) if task.partition(":")[0] in TASKS else None)
+
+
+def own_world(task: Task | None) -> World:
+    """The world that the task's problems are attempted in. Raises UserError where it has none."""
+    world = getattr(task, "world", None)
     if world is None:
         raise UserError(f"--tools {OWN} takes the tools that a task comes with, and this one comes with none: try --task ledger or files")
     return world

@@ -33,12 +33,13 @@ async def main(args: Args) -> int:
 
     if args.to == "inspect" and args.out.suffix not in (".eval", ".json"):
         raise UserError(f"a log of Inspect ends in .eval or .json, not in '{args.out.name}': give another --out")
-    kept, settings, when = _kept(args.records, args.task)
+    kept, when = _kept(args.records, args.task)
     make_folder(args.out.parent)
     if args.to == "inspect":
-        _write_inspect(kept, settings, when, args.out)
+        _write_inspect(kept, when, args.out)
     else:
-        rows = (row for e in kept.evaluations for row in attempt_rows(e.task, {**settings, "samples": e.samples, "seed": e.seed}, e.records))
+        asked = zip(kept.evaluations, kept.settings, strict=True)
+        rows = (row for e, settings in asked for row in attempt_rows(e.task, {**settings, "samples": e.samples, "seed": e.seed}, e.records))
         (write_parquet if args.to == "parquet" else write_jsonl)(rows, args.out)
     n = sum(len(record.attempts) for e in kept.evaluations for record in e.records)
     print(f"exported: {args.out} ({n} attempts at {sum(len(e.records) for e in kept.evaluations)} problems)")
@@ -46,11 +47,10 @@ async def main(args: Args) -> int:
 
 
 def _kept(folder: Path, task: str):
-    """The evaluations in a folder, the settings they were made with, and when. Raises UserError where there are none of this name."""
+    """The evaluations in a folder with the settings they were made with, and when. Raises UserError where there are none of this name."""
     from dataclasses import replace
     from datetime import UTC, datetime
 
-    from posttrain.runs.folder import read_object
     from posttrain.runs.records import EVALUATION, read_kept
     from posttrain.types import UserError
 
@@ -61,14 +61,15 @@ def _kept(folder: Path, task: str):
     names = [e.task for e in kept.evaluations]
     if task and task not in names:
         raise UserError(f"'{folder}' holds no evaluation of '{task}': there are {', '.join(names)}")
-    chosen = replace(kept, evaluations=tuple(e for e in kept.evaluations if task in ("", e.task)))
-    return chosen, read_object(file)["settings"], datetime.fromtimestamp(int(file.stat().st_mtime), UTC)
+    places = [i for i, name in enumerate(names) if task in ("", name)]
+    chosen = replace(kept, **{field: tuple(getattr(kept, field)[i] for i in places) for field in ("evaluations", "settings")})
+    return chosen, datetime.fromtimestamp(int(file.stat().st_mtime), UTC)
 
 
-def _write_inspect(kept, settings, when, out: Path) -> None:
+def _write_inspect(kept, when, out: Path) -> None:
     from posttrain.runs.inspect_log import InspectLog
     from posttrain.types import UserError
 
     if len(kept.evaluations) != 1:
         raise UserError(f"a log of Inspect holds one task: give --task with one of {', '.join(e.task for e in kept.evaluations)}")
-    InspectLog(kept.evaluations[0], kept.model_path, when, {**settings, "split": kept.split}).write(out)
+    InspectLog(kept.evaluations[0], kept.model_path, when, {**kept.settings[0], "split": kept.split}).write(out)

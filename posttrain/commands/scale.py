@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from posttrain.commands.base import completeness, make_folder, progress, show
-from posttrain.commands.measuring import MeasureArgs, chosen_problems, subject
+from posttrain.commands.measuring import MeasureArgs, chosen_problems, sampler
 from posttrain.commands.models import keeper, settings
-from posttrain.types import Agent, Rollout, UserError
+from posttrain.types import Agent, Rollout, Sampling, UserError
 
 PAGE, ROWS = "scale.html", "scale.jsonl"
 
@@ -46,11 +46,12 @@ class Args(MeasureArgs):
 async def main(args: Args) -> int:
     """Attempt, work out, write, print."""
     from posttrain.evals.records import plain
+    from posttrain.tasks import split_specs
     from posttrain.training.rewards import load_reward
 
     _check(args)
     make_folder(args.out)
-    [(task, problems)] = await chosen_problems(args)
+    [(task, problems)] = await chosen_problems(args, split_specs(args.task))
     reward = load_reward(args.reward, args.dtype) if args.reward else None
     arms = [arm for model in (args.model, args.vs) if model for arm in await _arms(model, args, task, problems, reward)]
     found = plain({"task": task.name, "split": args.split, "reward": args.reward, "arms": [arm.to_json() for arm in arms]})
@@ -87,12 +88,13 @@ async def _arms(model: str, args: Args, task, problems, reward):
     from posttrain.evals.measure import measure
     from posttrain.evals.scale import arm
 
-    policy, base, _ = subject(model, replace(args, out=None))
+    sampling = Sampling(args.temperature, args.max_tokens)
+    policy, base = sampler(model, args.dtype, sampling)
     extract, found = _extractor(args.extract, problems), []
     for length in sorted(args.lengths) or [None]:
         agent, how = _agent(base, length, args)
         name = model if length is None else f"{model}, {'=' if args.extend else '≤'} {length} tokens"
-        log = keeper(args.out, lambda how=how: {**settings(model, base.sampling, policy), **how}, args.resume)
+        log = keeper(args.out, lambda how=how: {**settings(model, sampling, policy), **how}, args.resume)
         with progress(name, len(problems) * args.samples) as bar:
             evaluation = await measure(
                 agent, task, problems, args.samples, args.seed, on_attempt=lambda _, bar=bar: bar.advance(), keeper=log,

@@ -54,6 +54,8 @@ def figure(calibration: Calibration, name: str) -> Measurement:
 
 def _floor_note(found: FormChange) -> str:
     was, now = (side.calibration for side in (found.base, found.trained))
+    if math.isnan(was.ece.by_chance) or math.isnan(now.ece.by_chance):
+        return f"{found.title}: expected calibration error in 15 bins; one of the two has no confidences to measure"
     floors = " and ".join(f"{c.ece.by_chance:.1%} (95 of 100 samples below {c.ece.by_chance_high:.1%})" for c in (was, now))
     return f"{found.title}: expected calibration error in 15 bins; chance alone gives a calibrated model {floors}, base and trained"
 
@@ -82,7 +84,7 @@ def scaled(confidences: Confidences, seed: int = 0) -> Scaling | None:
     rest = confidences.predictions.where((~is_fitted).tolist())
     if len(fitted_on) < 2 or rest.n < 2:
         return None
-    logits, truth = np.array(confidences.logits, float), np.array(confidences.truth)
+    logits, truth = _padded(confidences.logits), np.array(confidences.truth)
     temperature = _temperature(logits[is_fitted], truth[is_fitted], clusters, seed)
     cooled = [
         float(softmax(row, temperature.value)[i]) for row, i, fit in zip(confidences.logits, confidences.chosen, is_fitted, strict=True) if not fit
@@ -90,6 +92,12 @@ def scaled(confidences: Confidences, seed: int = 0) -> Scaling | None:
     after = replace(rest, confidences=tuple(cooled))
     change = calibration_change(rest, after, seed).ece
     return Scaling(temperature, calibrate(rest, seed=seed).ece, calibrate(after, seed=seed).ece, change)
+
+
+def _padded(logits: Sequence[Sequence[float]]) -> np.ndarray:
+    """The rows in one table: questions of fewer options have impossible ones behind them."""
+    most = max(map(len, logits))
+    return np.array([[*row, *(-math.inf,) * (most - len(row))] for row in logits], float)
 
 
 def _temperature(logits: np.ndarray, truth: np.ndarray, clusters: Sequence[str], seed: int) -> Measurement:

@@ -14,11 +14,11 @@ from posttrain.evals.comparison import Change, Comparison, Example, Matched, Nam
 from posttrain.evals.confidence import Confidences
 from posttrain.evals.findings import crossover_sentence, matched_sentence
 from posttrain.evals.measure import Evaluation, measure
-from posttrain.evals.quantities import Better, Quantity
+from posttrain.evals.quantities import Quantity
 from posttrain.evals.records import Attempt, Keeper, Record, prompt_text
 from posttrain.evals.calibrated import form_changes, form_rows
 from posttrain.evals.scorer import TokenScorer
-from posttrain.types import Agent, Measurement, Problem, Task
+from posttrain.types import Agent, Better, Measurement, Problem, Task
 
 SIGNIFICANCE = 0.05
 """The share of false discoveries allowed among the problems named as changed."""
@@ -55,6 +55,7 @@ async def compare(
     untouched_task: Task | None = None,
     untouched_problems: Sequence[Problem] = (),
     untouched_samples: int = 4,
+    untouched_by: Sequence[Subject] = (),
     scorer_samples: int = 4,
     heldout_tokens: int = 256,
     n_examples: int = 8,
@@ -63,16 +64,18 @@ async def compare(
     on_attempt: Callable[[Attempt], None] | None = None,
     unscored_ok: bool = False,
     matched: Callable[[Evaluation, Evaluation], Awaitable[Matched]] | None = None,
+    on_measured: Callable[[Evaluation, Evaluation], None] | None = None,
 ) -> Comparison:
     """Measures both models on the same problems with the same seeds, one model after the other, and pairs the results.
 
     `problems` are those of `split`, whose name is only written down. `untouched_task` is one that was not trained on: the
     loss of accuracy there is the alignment tax; without `untouched_problems` it is measured on as many of its problems of
-    `split`, `untouched_samples` times each: its doubt is one over problems, which more attempts hardly lessen. Entropy and
+    `split`, `untouched_samples` times each: its doubt is one over problems, which more attempts hardly lessen. `untouched_by` are
+    the two as they attempt that one, where `task` is attempted in a way of its own. Entropy and
     KL rest on the first `scorer_samples` attempts at each problem, held-out likelihood on documents of `heldout_tokens`
     tokens (counted by the base's tokenizer; 0 leaves it out). Where more than 5% of either model's attempts could not be
     scored there is no headline, unless `unscored_ok`. `matched` sets the trained model against the base at another temperature
-    (`evals/matched.py`), given both evaluations. Raises what `measure` raises.
+    (`evals/matched.py`), given both evaluations, which `on_measured` is told of too. Raises what `measure` raises.
     """
 
     async def evaluated(subject: Subject, task: Task, problems: Sequence[Problem], samples: int, scorer: TokenScorer | None) -> Evaluation:
@@ -91,12 +94,14 @@ async def compare(
 
     before, after = [await evaluated(s, task, problems, samples, s.scorer) for s in (base, trained)]
     before, after = [await _confided(s, task, found) for s, found in ((base, before), (trained, after))]
+    if on_measured is not None:
+        on_measured(before, after)
     rows = [*measured_rows(before, after), *changed_rows(before, after), *_kl_rows(base, trained, before, after)]
     if heldout_tokens:
         rows += _heldout_rows(base, trained, heldout_tokens)
     if untouched_task is not None:
         asked = untouched_problems or untouched_task.problems(split)[: len(problems)]
-        was, now = [await evaluated(s, untouched_task, asked, untouched_samples, None) for s in (base, trained)]
+        was, now = [await evaluated(s, untouched_task, asked, untouched_samples, None) for s in untouched_by or (base, trained)]
         rows.append(_untouched_row(untouched_task, was, now))
     named = [Named(subject.label, subject.model_path) for subject in (base, trained)]
     texts = examples(base.decode, trained.decode, before, after, n_examples, example_attempts)
@@ -173,16 +178,23 @@ def paired_row(before: Quantity, after: Quantity, same_attempts: bool = False, n
 
 
 def measured_rows(before: Evaluation, after: Evaluation) -> Iterator[Row]:
-    same = _attempts(before) == _attempts(after)
+    same = same_attempts(before, after)
     for was in before.quantities:
         now = next((quantity for quantity in after.quantities if quantity.name == was.name), None)
         # pass@1 is accuracy, or close to it where scores have degrees; the curve of pass@k still begins with it.
         if now is not None and was.name != "pass@1":
             yield paired_row(was, now, same, cautions(before, after) if was.name == "accuracy" else "")
+    if quantities.uses_tools(before.records) != quantities.uses_tools(after.records):
+        yield from map(paired_row, quantities.tool_use(before.records), quantities.tool_use(after.records))
+
+
+def same_attempts(before: Evaluation, after: Evaluation) -> bool:
+    """Whether two models did the very same thing, and were judged alike."""
+    return _attempts(before) == _attempts(after)
 
 
 def _attempts(evaluation: Evaluation) -> list[list[Any]]:
-    return [[(a.rollout.messages, a.rollout.outcome, a.score.value) for a in record.attempts] for record in evaluation.records]
+    return [[(a.rollout.messages, a.rollout.readings, a.rollout.outcome, a.score.value) for a in record.attempts] for record in evaluation.records]
 
 
 def changed_rows(before: Evaluation, after: Evaluation) -> Iterator[Row]:
@@ -210,7 +222,7 @@ def changed_rows(before: Evaluation, after: Evaluation) -> Iterator[Row]:
 
 def _kl_rows(base: Subject, trained: Subject, before: Evaluation, after: Evaluation) -> Iterator[Row]:
     """How far the two have drifted apart, each judged on its own samples."""
-    if base.scorer is None or trained.scorer is None:
+    if base.scorer is None or trained.scorer is None or not (before.sampling and after.sampling):
         return
     obstacle = _kl_obstacle(before, after)
     for name, title, evaluation, other in (
@@ -254,7 +266,7 @@ def _untouched_row(task: Task, before: Evaluation, after: Evaluation) -> Row:
     was, now = (
         quantities.accuracy(e.records, "untouched_accuracy", f"accuracy on {task.name}, not trained on") for e in (before, after)
     )
-    return paired_row(was, now, _attempts(before) == _attempts(after), cautions(before, after))
+    return paired_row(was, now, same_attempts(before, after), cautions(before, after))
 
 
 def _change_row(quantity: Quantity, note: str = "") -> Row:

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from posttrain.calibration_intervals import Calibration, CalibrationChange, ErrorByBins
-from posttrain.evals.quantities import Better
 from posttrain.evals.records import plain
 from posttrain.statistics import Crossover, Verdict
-from posttrain.types import Measurement
+from posttrain.types import Better, Measurement
 
 MatchedBy = Literal["entropy", "agreement"]
 """Sure of its tokens (nats per token of what it samples), or of its answers (two attempts at a problem agree)."""

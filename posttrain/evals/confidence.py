@@ -3,7 +3,8 @@
     agreement    the share of a problem's other attempts that give the same answer: costs nothing
     p_true       the model reads the question and the answer, and its probability of `True` against `False` counts (2207.05221)
     verbalised   it reads the same, and says a percentage (2305.14975)
-    options      multiple choice: the probability of the likeliest option among those given
+    options      multiple choice: the probability of the likeliest option among those given, of the task's own questions where
+                 it is asked by likelihood, else of the capitals of 32 countries
 
 The first three judge the very attempts that were scored. Attempts that hold no answer to be sure of, and replies that state no
 percentage, are counted apart; what could not be scored is left out.
@@ -17,7 +18,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -27,6 +28,9 @@ from posttrain.evals.scorer import TokenScorer
 from posttrain.rewards.exact import normalise
 from posttrain.seeds import fold
 from posttrain.types import Agent, Message, Problem, Task, UserError
+
+if TYPE_CHECKING:
+    from posttrain.renderer import Renderer
 
 Form = Literal["agreement", "p_true", "verbalised", "options"]
 
@@ -71,20 +75,28 @@ class Confidences:
 
 
 async def ask(
-    forms: Sequence[Form], task: Task, records: Sequence[Record], agent: Agent, scorer: TokenScorer, prompt: Prompt, encode: Encode, seed: int = 0
+    forms: Sequence[Form], task: Task, records: Sequence[Record], agent: Agent, scorer: TokenScorer | None, renderer: Renderer | None, seed: int = 0
 ) -> tuple[Confidences, ...]:
-    """The confidences of one model by each of `forms`; those that came to nothing (agreement of single attempts) are left out."""
-    answer_of = answers_of(task)
+    """The confidences of one model by each of `forms`; those that came to nothing (agreement of single attempts) are left out.
+
+    A task that is asked by likelihood is not attempted twice: its options stand for agreement. Only agreement, and options that have been
+    read, can be had without a scorer and its renderer.
+    """
+    answer_of, by_likelihood = answers_of(task), any(a.rollout.readings for record in records for a in record.attempts)
     found = []
-    for form in forms:
+    for form in dict.fromkeys("options" if form == "agreement" and by_likelihood else form for form in forms):
         if form == "agreement":
             found.append(agreement(records, answer_of))
         elif form == "p_true":
-            found.append(p_true(records, scorer, prompt, encode, answer_of))
+            assert scorer is not None and renderer is not None, "it reads the model's log-probs"
+            found.append(p_true(records, scorer, renderer.prompt, renderer.encode, answer_of))
         elif form == "verbalised":
             found.append(await verbalised(records, agent, answer_of, seed))
+        elif form == "options" and by_likelihood:
+            found.append(read_options(task, records))
         elif form == "options":
-            found.append(capital_options(scorer, prompt, encode))
+            assert scorer is not None and renderer is not None, "it reads the model's log-probs"
+            found.append(await capital_options(scorer, renderer))
         else:
             raise UserError(f"there is no way '{form}' to ask for confidence; there is {', '.join(TITLES)}")
     return tuple(one for one in found if one.predictions.confidences or one.n_unparsed)
@@ -184,14 +196,26 @@ def options(
     return Confidences(form, predictions, 0, rows, chosen, truth, note)
 
 
-def capital_options(scorer: TokenScorer, prompt: Prompt, encode: Encode) -> Confidences:
-    """`options` by letter, of questions that need no task: the capitals of 32 countries. Questions of one country count as one."""
-    from posttrain.evals.choices import capitals, score_choices
+def read_options(task: Task, records: Sequence[Record], note: str = "") -> Confidences:
+    """`options` of a task that was asked by likelihood, from what was read of them: costs nothing."""
+    from posttrain.evals.choices import ByLikelihood, option_logprobs
 
-    choices = capitals()
-    scores = score_choices(scorer, prompt, encode, choices)
-    note = "of the capitals of 32 countries, by letter: the same questions whatever the task"
-    return options(scores.letter, [(c.answer,) for c in choices], [c.id for c in choices], note=note)
+    assert isinstance(task, ByLikelihood), "only there options are read"
+    choices = [task.choice(record.problem) for record in records]
+    read = zip(records, choices, strict=True)
+    rows = [option_logprobs(record.attempts[0].rollout.readings, choice.options, task.form) for record, choice in read]
+    return options(rows, [choice.right for choice in choices], [record.cluster for record in records], note=note)
+
+
+async def capital_options(scorer: TokenScorer, renderer: Renderer) -> Confidences:
+    """`options` by letter, of questions that need no task: the capitals of 32 countries. Questions of one country count as one."""
+    from posttrain.evals.choices import ByLikelihood, LikeliestOption, OptionReader
+    from posttrain.evals.measure import measure
+    from posttrain.tasks.capitals import Capitals
+
+    task = ByLikelihood(Capitals(), "letter")
+    found = await measure(LikeliestOption(OptionReader(scorer, renderer), task), task, task.problems("test"), 1)
+    return read_options(task, found.records, "of the capitals of 32 countries, by letter: the same questions whatever the task")
 
 
 # ---------------------------------------------------------------------------------------------------------------- parts

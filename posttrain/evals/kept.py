@@ -24,7 +24,7 @@ def compare_evaluations(
     Problem by problem if both asked exactly the same problems, in whatever order; else as two independent samples, which
     takes many more problems to show a difference, and names no problem as changed.
     """
-    aligned = _aligned(before, after)
+    aligned = in_order_of(before, after)
     if aligned is None:
         return assembled(base, trained, split, before, after, list(_unpaired_rows(before, after)), (), unscored_ok, paired=False)
     rows = [*measured_rows(before, aligned), *changed_rows(before, aligned)]
@@ -45,14 +45,14 @@ def adjusted(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
     return tuple(replace(c, p_holm=float(p), verdict=verdict) for c, p, verdict in zip(comparisons, holm, verdicts, strict=True))
 
 
-def _aligned(before: Evaluation, after: Evaluation) -> Evaluation | None:
+def in_order_of(before: Evaluation, after: Evaluation) -> Evaluation | None:
     """The second in the order of the first; None unless both asked exactly the same problems."""
     asked = {_content(record.problem): record for record in after.records}
     wanted = [_content(record.problem) for record in before.records]
     if before.task != after.task or len(wanted) != len(after.records) or any(content not in asked for content in wanted):
         return None
-    found = evaluation(after.task, after.samples, after.seed, [asked[content] for content in wanted], chance=after.chance)
-    return replace(found, confidences=after.confidences)
+    found = evaluation(after.task, after.samples, after.seed, [asked[content] for content in wanted], aspects=after.aspects)
+    return replace(after, records=found.records, quantities=found.quantities)
 
 
 def _content(problem: Problem) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from posttrain.evals.records import Attempt, Keeper, Record, plain, record_json
 from posttrain.evals.calibrated import form_calibration
 from posttrain.evals.scorer import TokenScorer, score_rollouts
 from posttrain.seeds import fold
-from posttrain.types import Agent, Measurement, Problem, Rollout, Score, Task, UserError, unscored
+from posttrain.types import Agent, Aspect, ChoiceTask, Measurement, Problem, Rollout, Score, Task, UserError, unscored
 
 MUCH_UNSCORED, MUCH_TRUNCATED, MUCH_UNPARSED = 0.05, 0.5, 0.5
 """Above these shares of the attempts a note warns that accuracy speaks of something else than it seems to."""
@@ -41,6 +41,10 @@ class Evaluation:
     """The k at which pass@k was measured."""
     chance: float = 0.0
     """What guessing scores on this task."""
+    aspects: tuple[Aspect, ...] = ()
+    """What the task wanted reported beside accuracy."""
+    beside: str = ""
+    """The task that this is in other circumstances, and next to which it is shown."""
     confidences: tuple[Confidences, ...] = ()
     """How sure the model is of its answers, where it was asked (`evals/confidence.py`)."""
 
@@ -81,8 +85,7 @@ class Evaluation:
             _share_note(self["truncated_frac"], MUCH_TRUNCATED, "ran into the limit before they came to an end"),
             _share_note(unparsed, MUCH_UNPARSED, "hold no answer that the judge could find: look at how answers are asked for and read"),
             self._few_note(),
-            "" if self.withheld else self._chance_note(),
-            "" if self.withheld else self._ceiling_note(),
+            "" if self.withheld else self._chance_note() or self._ceiling_note(),
         )
         return tuple(note for note in found if note)
 
@@ -117,6 +120,8 @@ class Evaluation:
             "rows": [{"name": q.name, "title": q.title, "better": q.better, **asdict(q.measurement)} for q in self.quantities],
             "pass_at_k": {"k": self.ks, "values": [self[f"pass@{k}"] for k in self.ks]},
             "chance": self.chance,
+            "aspects": self.aspects,
+            "beside": self.beside,
             "headline": self.headline,
             "notes": self.notes,
             "problems": [record_json(record, tokens) for record in self.records],
@@ -185,15 +190,25 @@ async def measure(
     records = tuple(await asyncio.gather(*(record(problem) for problem in problems)))
     if scorer is not None:
         records = read(records, scorer, scorer_samples)
-    return evaluation(task.name, samples, seed, records, final_answer, chance=getattr(task, "chance", 0.0))
+    aspects, beside = tuple(getattr(task, "aspects", ())), getattr(task, "beside", "")
+    return evaluation(task.name, samples, seed, records, final_answer, chance_on(task, problems), aspects, beside)
 
 
 def evaluation(
-    task: str, samples: int, seed: int, records: Sequence[Record], final_answer: Callable[[str], str] = str.strip, chance: float = 0.0
-) -> Evaluation:
+    task: str, samples: int, seed: int, records: Sequence[Record], final_answer: Callable[[str], str] = str.strip, chance: float = 0.0,
+    aspects: Sequence[Aspect] = (), beside: str = "",
+) -> Evaluation:  # fmt: skip
     """What the records of one task say."""
-    measured = _quantities(records, samples, final_answer)
-    return Evaluation(task, samples, seed, tuple(records), measured, quantities.budgets(samples), chance)
+    measured = (*_quantities(records, samples, final_answer), *(quantities.aspect(records, asked) for asked in aspects))
+    return Evaluation(task, samples, seed, tuple(records), measured, quantities.budgets(samples), chance, tuple(aspects), beside)
+
+
+def chance_on(task: Task, problems: Sequence[Problem]) -> float:
+    """What guessing scores on these problems: of choices, the mean share of the options that are right."""
+    if not isinstance(task, ChoiceTask):
+        return getattr(task, "chance", 0.0)
+    choices = [task.choice(problem) for problem in problems]
+    return sum(len(choice.right) / len(choice.options) for choice in choices) / len(choices)
 
 
 async def judge(task: Task, rollout: Rollout, bounded: bool = True) -> Score:
@@ -227,9 +242,10 @@ def _with(attempt: Attempt, logprobs: Sequence[float], entropies: Sequence[float
 
 
 def _quantities(records: Sequence[Record], samples: int, final_answer: Callable[[str], str]) -> tuple[Quantity, ...]:
-    found = [
-        quantities.accuracy(records),
-        *(quantities.pass_at_k(records, k) for k in quantities.budgets(samples)),
+    found = [quantities.accuracy(records), *(quantities.pass_at_k(records, k) for k in quantities.budgets(samples))]
+    if any(attempt.rollout.readings for record in records for attempt in record.attempts):  # the likeliest option: nothing was written
+        return (*found, quantities.truncated_frac(records), quantities.unscored_frac(records))
+    found += [
         *(quantities.pass_hat_k(records, k) for k in quantities.budgets(min(samples, MOST_RELIABLE))[-1:] if k > 1),
         quantities.diversity(records, final_answer),
         quantities.length_tokens(records),
@@ -241,6 +257,8 @@ def _quantities(records: Sequence[Record], samples: int, final_answer: Callable[
         found.insert(-1, unparsed)
     if any(attempt.entropies for record in records for attempt in record.attempts):
         found.append(quantities.entropy(records))
+    if quantities.uses_tools(records):
+        found += quantities.tool_use(records)
     return tuple(found)
 
 

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from posttrain import statistics
 from posttrain.evals.records import Attempt, Record
 from posttrain.evals.scorer import TokenScorer, score_rollouts
-from posttrain.types import Measurement
-
-Better = Literal["higher", "lower"] | None
-"""Which way is good; None where that depends on what one is after."""
+from posttrain.types import Aspect, Better, Measurement
 
 Clusters = tuple[str, ...] | None
 """For each problem, what repeats; None where that is the problem."""
@@ -58,7 +54,8 @@ def mean(
 
 def rests_on_scores(name: str) -> bool:
     """Whether what is measured under this name speaks only of the attempts that could be scored."""
-    return name.startswith(("accuracy", "untouched_accuracy", "pass@", "pass^", "newly_", "significantly_", "ece_", "brier_", "auroc_"))
+    scored = ("accuracy", "untouched_accuracy", "pass@", "pass^", "newly_", "significantly_", "ece_", "brier_", "auroc_", "aspect/")
+    return name.startswith(scored)
 
 
 def clusters_of(records: Sequence[Record]) -> Clusters:
@@ -107,6 +104,52 @@ def unparsed_frac(records: Sequence[Record]) -> Quantity | None:
     return rate("unparsed_frac", "hold no answer", "lower", values_P, clusters=clusters_of(records))
 
 
+# ------------------------------------------------------------------------------------------- what a task asks for besides
+
+
+def aspect(records: Sequence[Record], asked: Aspect) -> Quantity:
+    """What `Aspect` describes, made of the parts of the scores, an attempt without the part left out."""
+    values_P, clusters = _part(records, asked.part), clusters_of(records)
+    if asked.per:
+        return _bounded(asked, statistics.ratio_contributions(values_P, _part(records, asked.per)), clusters)
+    if asked.versus:
+        return _contrast(asked, records, values_P)
+    if asked.given:
+        given = _by_pair(records, _part(records, asked.given))
+        values_P = np.array([v if given.get(r.pair) == 1 else math.nan for r, v in zip(records, values_P, strict=True)])
+    if asked.signed:
+        return _bounded(asked, values_P, clusters)
+    return rate(asked.name, asked.title, asked.better, values_P, clusters=clusters)
+
+
+def _bounded(asked: Aspect, values_P: np.ndarray, clusters: Clusters) -> Quantity:
+    """A mean, or a ratio's contributions, with the interval of a rate at its doubt: one from -1 to 1 is twice a rate, less 1."""
+    found = mean(asked.name, asked.title, asked.better, values_P, "fraction", clusters)
+    m, scale, shift = found.measurement, 2 if asked.signed else 1, 1 if asked.signed else 0
+    bounds = statistics.rate_interval((m.value + shift) / scale, m.stderr / scale, m.n)
+    low, high = (float(bound) * scale - shift for bound in bounds)
+    return replace(found, measurement=replace(m, low=low, high=high))
+
+
+def _contrast(asked: Aspect, records: Sequence[Record], values_P: np.ndarray) -> Quantity:
+    """part - versus over the pairs that have both; both problems bear it, so that the mean over problems is the mean over pairs."""
+    own, others = _by_pair(records, values_P), _by_pair(records, _part(records, asked.versus))
+    clusters = {record.pair: record.cluster for record in records if record.pair in own and record.pair in others}
+    columns = ([side[pair] for pair in clusters] for side in (others, own))
+    measurement = statistics.paired_rate_difference(*columns, clusters=list(clusters.values()))
+    differences_P = [own[r.pair] - others[r.pair] if r.pair in clusters else math.nan for r in records]
+    return Quantity(asked.name, asked.title, asked.better, tuple(differences_P), measurement, is_rate=False, clusters=tuple(r.cluster for r in records))
+
+
+def _by_pair(records: Sequence[Record], values_P: np.ndarray) -> dict[str, float]:
+    return {record.pair: float(value) for record, value in zip(records, values_P, strict=True) if not math.isnan(value)}
+
+
+def _part(records: Sequence[Record], name: str) -> np.ndarray:
+    """The mean of a part over each problem's scored attempts that have it."""
+    return statistics.problem_means([[a.score.parts.get(name, math.nan) for a in record.attempts if not a.score.is_unscored] for record in records])
+
+
 # ---------------------------------------------------------------------------------------------------- what was written
 
 
@@ -120,6 +163,23 @@ def length_tokens(records: Sequence[Record]) -> Quantity:
     """Sampled tokens in an attempt, all its turns together; nan for attempts of which neither tokens nor their number are known."""
     values_P = _mean_of(records, lambda a: a.rollout.n_tokens if a.rollout.completions or a.rollout.usage else math.nan)
     return mean("length_tokens", "length", None, values_P, "tokens", clusters_of(records))
+
+
+def tool_use(records: Sequence[Record]) -> tuple[Quantity, ...]:
+    """Of attempts with tools: turns of the model and answered calls in each, and which share of a problem's calls was no good."""
+    told = [[m.content for a in record.completed for m in a.rollout.messages if m.role == "tool"] for record in records]
+    failed_P = [_mean([float(content.startswith("error: ")) for content in contents]) for contents in told]
+    turns_P, calls_P = (_mean_of(records, lambda a, role=role: sum(m.role == role for m in a.rollout.messages)) for role in ("assistant", "tool"))
+    clusters = clusters_of(records)
+    return (
+        mean("turns", "turns of the model", None, turns_P, "turns", clusters), mean("calls", "calls of tools", None, calls_P, "calls", clusters),
+        rate("call_errors_frac", "calls that were no good", "lower", failed_P, clusters=clusters),
+    )  # fmt: skip
+
+
+def uses_tools(records: Sequence[Record]) -> bool:
+    """Whether a tool was called in any attempt, well or not."""
+    return any(message.role == "tool" for record in records for a in record.attempts for message in a.rollout.messages)
 
 
 def diversity(records: Sequence[Record], final_answer: Callable[[str], str]) -> Quantity:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, Protocol
 
-from posttrain.types import Completion, Message, Problem, Retrieval, Rollout, Sampling, Score, Source, ToolCall, Usage
+from posttrain.types import Completion, Message, Problem, Reading, Retrieval, Rollout, Sampling, Score, Source, ToolCall, Usage
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,11 @@ class Record:
         """What repeats: the problem, or what its `data` calls its cluster (a text that several problems ask about)."""
         return str(self.problem.data.get("cluster", self.problem.id))
 
+    @property
+    def pair(self) -> str:
+        """What a problem and its counterpart share, such as one question with and without a wrong hint; if not named, the cluster."""
+        return str(self.problem.data.get("pair", self.cluster))
+
 
 class Keeper(Protocol):
     """Keeps records from one measurement to the next, so that one that was cut off goes on."""
@@ -113,6 +118,7 @@ def _attempt_json(attempt: Attempt, tokens: bool) -> dict[str, Any]:
             {"prompt_token_ids": c.prompt_token_ids, "token_ids": c.token_ids, "logprobs": c.sampling_logprobs}
             for c in rollout.completions
         ]
+        document["readings"] = rollout.readings
     return document
 
 
@@ -144,6 +150,7 @@ def _attempt_row(attempt: Attempt) -> dict[str, Any]:
         "state": rollout.state, "completions": [asdict(completion) for completion in rollout.completions],
         **({"usage": asdict(rollout.usage)} if rollout.usage else {}),
         **({"retrievals": [asdict(retrieval) for retrieval in rollout.retrievals]} if rollout.retrievals else {}),
+        **({"readings": [asdict(reading) for reading in rollout.readings]} if rollout.readings else {}),
     }  # fmt: skip
 
 
@@ -153,6 +160,7 @@ def _attempt_from(row: Mapping[str, Any], problem: Problem) -> Attempt:
     rollout = Rollout(
         problem, messages, completions, row["outcome"], row["sample"], row["error"], state=row.get("state", {}),
         usage=Usage(**row["usage"]) if row.get("usage") else None, retrievals=tuple(map(_retrieval, row.get("retrievals", ()))),
+        readings=tuple(map(_reading, row.get("readings", ()))),
     )  # fmt: skip
     parts = {name: _number(value) for name, value in row["parts"].items()}
     return Attempt(rollout, Score(_number(row["score"]), parts, row["explanation"]))
@@ -173,6 +181,12 @@ def completion_from(row: Mapping[str, Any]) -> Completion:
 def _retrieval(row: Mapping[str, Any]) -> Retrieval:
     shown = tuple(Source(**{**source, "score": _number(source["score"])}) for source in row["shown"])
     return Retrieval(row["query"], row["corpus_sha256"], shown, tuple(row["left_out"]))
+
+
+def _reading(row: Mapping[str, Any]) -> Reading:
+    """Log-probs of nan are refused where options are read, so that what JSON could not hold was -inf."""
+    logprobs = tuple(-math.inf if value is None else value for value in row["logprobs"])
+    return Reading(tuple(row["prompt_token_ids"]), tuple(row["token_ids"]), logprobs)
 
 
 def _number(value: float | None) -> float:

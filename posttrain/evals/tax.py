@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from posttrain.evals import heldout
-from posttrain.evals.choices import ChoiceMeasure, capitals, measure_choices, score_choices
+from posttrain.evals.choices import ByLikelihood, ChoiceMeasure, LikeliestOption, OptionReader, measure_choices
 from posttrain.evals.measure import measure
 from posttrain.evals.scorer import TokenScorer
 from posttrain.renderer import Renderer
 from posttrain.statistics import paired_difference, paired_rate_difference
+from posttrain.tasks.capitals import Capitals
 from posttrain.types import Agent, Measurement, Task
 
 
@@ -58,8 +59,9 @@ async def readings(
     texts = heldout.documents(renderer.encode)[: n_documents or None]
     likelihood = heldout.log_likelihood(texts, renderer.encode, scorer)
     asked = await measure(agent, untouched, list(untouched.problems("test"))[:n_problems], samples, seed)
-    choices = capitals()
+    capitals = ByLikelihood(Capitals(), "letter")
+    chosen = await measure(LikeliestOption(OptionReader(scorer, renderer), capitals), capitals, capitals.problems("test"), 1, seed)
     return Readings(
         [a / b for a, b in zip(likelihood.logprobs, likelihood.n_tokens, strict=True)], [record.rate for record in asked.records],
-        asked["accuracy"], measure_choices(score_choices(scorer, renderer.prompt, renderer.encode, choices).letter, choices),
+        asked["accuracy"], measure_choices(chosen, capitals),
     )  # fmt: skip

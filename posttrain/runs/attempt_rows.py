@@ -1,8 +1,8 @@
 """Attempts as a table, one row each: plain JSON lines, or parquet, from either of which the records can be made again.
 
 Of what was sampled every turn is a list of its own: `prompt_token_ids`, `token_ids`, `sampling_logprobs` (nats, null where
-unknown). What has no fixed shape (messages, the problem's data, a score's parts) is an object in JSON lines, and JSON as text
-in parquet, whose columns must all be of one kind.
+unknown); of options that were not written but read there are `readings`. What has no fixed shape (messages, the problem's data, a
+score's parts) is an object in JSON lines, and JSON as text in parquet, whose columns must all be of one kind.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from posttrain.evals.records import Record, record_from, record_row
 from posttrain.runs.folder import disk_errors, read_jsonl, write_atomically
 from posttrain.types import UserError
 
-OBJECTS = ("settings", "problem", "messages", "parts", "usage", "turns")
+OBJECTS = ("settings", "problem", "messages", "parts", "usage", "turns", "readings", "retrievals", "state")
 """Columns without a fixed shape."""
 EXACT = ("prompt_token_ids", "token_ids", "sampling_logprobs")
 
@@ -34,7 +34,7 @@ def attempt_rows(task: str, settings: Mapping[str, Any], records: Iterable[Recor
                 "answer": whole["problem"]["answer"], "text": made.rollout.text, "n_tokens": made.rollout.n_tokens if known else None,
                 "explanation": attempt.pop("explanation"), "error": attempt.pop("error"), **exact, "messages": attempt.pop("messages"),
                 "problem": whole["problem"], "parts": attempt.pop("parts"), "usage": attempt.pop("usage", None), "turns": completions,
-                "settings": dict(settings),
+                **{name: attempt.pop(name, []) for name in ("readings", "retrievals")}, "state": attempt.pop("state"), "settings": dict(settings),
             }  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def read_parquet(path: Path) -> list[dict[str, Any]]:
     pa, parquet = _pyarrow()
     try:
         flat = parquet.read_table(path).to_pylist()
-        return [{**row, **{name: json.loads(row[name]) for name in OBJECTS}} for row in flat]
+        return [{**row, **{name: json.loads(row[name]) for name in OBJECTS if name in row}} for row in flat]
     except (pa.ArrowInvalid, KeyError, TypeError, ValueError):
         raise UserError(f"'{path}' is no parquet file of an evaluation's attempts: export it anew") from None
 

@@ -137,9 +137,11 @@ class InspectLog:
         exact = [
             plain({"prompt_token_ids": c.prompt_token_ids, "token_ids": c.token_ids, "logprobs": c.sampling_logprobs}) for c in rollout.completions
         ]
+        known = {"completions": exact, "readings": plain(rollout.readings)}
+        metadata = {name: value for name, value in known.items() if value}
         return {
             "model": self.model, "choices": [{"message": _message(last), "stop_reason": reason}] if last else [], "completion": rollout.text,
-            **({"usage": usage} if usage else {}), **({"metadata": {"completions": exact}} if exact else {}),
+            **({"usage": usage} if usage else {}), **({"metadata": metadata} if metadata else {}),
         }  # fmt: skip
 
     def _usages(self) -> Iterator[dict[str, Any]]:

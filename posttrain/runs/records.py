@@ -20,7 +20,7 @@ from posttrain.evals.confidence import confidences_from
 from posttrain.evals.measure import Evaluation, evaluation
 from posttrain.evals.records import Record, plain, record_from, record_row
 from posttrain.runs.folder import disk_errors, read_object
-from posttrain.types import Problem, UserError
+from posttrain.types import Aspect, Problem, UserError
 
 NAME, EVALUATION = "records.jsonl", "evaluation.json"
 
@@ -99,6 +99,8 @@ class Kept:
     split: str
     evaluations: tuple[Evaluation, ...]
     """One for each task."""
+    settings: tuple[Mapping[str, Any], ...]
+    """What the records of each depend on, beside problem, samples and seed."""
 
 
 def is_kept(folder: Path) -> bool:
@@ -110,8 +112,10 @@ def read_kept(folder: Path) -> Kept:
     """The evaluations in a folder, made again from their records. Raises UserError for what is missing or damaged."""
     found = read_object(folder / EVALUATION)
     try:
-        evaluations = tuple(_evaluation(folder / NAME, found["settings"], each) for each in found.get("evaluations", [found]))
-        return Kept(found["model_path"], found["split"], evaluations)
+        each = found.get("evaluations", [found])
+        settings = tuple(one.get("settings") or found["settings"] for one in each)
+        evaluations = tuple(_evaluation(folder / NAME, *one) for one in zip(settings, each, strict=True))
+        return Kept(found["model_path"], found["split"], evaluations, settings)
     except (KeyError, TypeError):
         raise UserError(f"'{folder / EVALUATION}' is of an older kind, or damaged: measure again") from None
 
@@ -119,8 +123,10 @@ def read_kept(folder: Path) -> Kept:
 def _evaluation(path: Path, settings: Mapping[str, Any], found: Mapping[str, Any]) -> Evaluation:
     samples, seed = found["samples"], found["seed"]
     records = read_records(path, found["task"], {**settings, "samples": samples, "seed": seed}, [p["id"] for p in found["problems"]])
+    aspects = [Aspect(**asked) for asked in found.get("aspects", ())]
     confidences = tuple(map(confidences_from, found.get("confidences", ())))
-    return replace(evaluation(found["task"], samples, seed, records, chance=found["chance"]), confidences=confidences)
+    made = evaluation(found["task"], samples, seed, records, chance=found["chance"], aspects=aspects, beside=found.get("beside", ""))
+    return replace(made, confidences=confidences)
 
 
 def cut_torn_line(path: Path) -> None:

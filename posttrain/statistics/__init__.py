@@ -32,7 +32,7 @@ from posttrain.statistics.means import (
     CountMethod, clustered_mean, clustered_rate, count_interval, mean_over_problems, rate_interval, rate_over_problems,
 )  # fmt: skip
 from posttrain.statistics.paired import (
-    joined, paired_difference, paired_rate_difference, unpaired_difference, unpaired_rate_difference,
+    joined, paired_difference, paired_rate_contrast, paired_rate_difference, unpaired_difference, unpaired_rate_difference,
 )  # fmt: skip
 from posttrain.statistics.passk import pass_at_k, pass_hat_k
 from posttrain.statistics.power import (
@@ -50,7 +50,7 @@ __all__ = [
     "benjamini_hochberg", "changes_by_chance", "clustered_mean", "clustered_rate", "count_interval", "count_unscored", "crossover",
     "detectable_effect", "difference_variance", "disagreement", "expected_maximum", "expected_of_best", "expected_of_majority",
     "fit_horizon", "half_life", "halves", "hazard_slope", "holm", "is_saturated", "joined", "mcnemar_p_value", "mean_over_problems",
-    "paired_difference", "paired_rate_difference", "pass_at_k", "pass_hat_k", "percentile_interval", "power_of", "problem_means",
+    "paired_difference", "paired_rate_contrast", "paired_rate_difference", "pass_at_k", "pass_hat_k", "percentile_interval", "power_of", "problem_means",
     "problems_needed", "rate_interval", "rate_over_problems", "ratio_contributions", "replicate_correlation", "resampled_weights",
     "select", "sign_flip_p_value", "significant_changes", "spread", "step_accuracy", "survival", "unpaired_difference",
     "unpaired_p_value", "unpaired_rate_difference", "verdict",

@@ -30,7 +30,8 @@ def paired_rate_difference(
     """`paired_difference` for values between 0 and 1, with an interval that holds near 0 and 1.
 
     The two models' Wilson intervals are joined by their correlation over problems, as Newcombe (1998, Statistics in Medicine
-    17:2635) does for pairs of single outcomes; here on clustered rates, and without a continuity correction. Without
+    17:2635) does for pairs of single outcomes; here on clustered rates, and without a continuity correction, but where the two agree on
+    all n problems: their correlation then counts as 1 - 2 / n and not as 1, which would say that they agree on all others. Without
     spread in either model the correlation is taken as 0: all wrong twice says little of a 31st problem.
 
     Measured by simulation: Student's interval covered 46% where a model went from never to 2% over 30 problems, and had no
@@ -42,6 +43,23 @@ def paired_rate_difference(
     difference = mean_over_problems(after - before, unit, n_unscored, labels)
     was, now = (rate_over_problems(rates, clusters=labels) for rates in (before, after))
     return joined(difference, was, now, _correlation(over_clusters(before, labels), over_clusters(after, labels)))
+
+
+def paired_rate_contrast(
+    first: tuple[Column, Column], second: tuple[Column, Column], unit: str = "fraction", clusters: Labels | None = None
+) -> Measurement:
+    """How much more `second` changes than `first`, each (before, after) on the same problems: a difference of two paired differences.
+
+    All values lie between 0 and 1. The two differences' intervals (`paired_rate_difference`) are joined by their correlation over
+    problems as those of two rates are. Problems count that have all four. Covered at least 93% in each of 30 simulated settings (20
+    to 250 problems, 1 or 8 attempts); up to all where hardly any problem is solved.
+    """
+    columns = np.asarray([*first, *second], float)
+    known = ~np.isnan(columns).any(0)
+    columns, labels = columns[:, known], _of(clusters, known)
+    was, now = columns[1] - columns[0], columns[3] - columns[2]
+    changes = (paired_rate_difference(*columns[i : i + 2], clusters=labels) for i in (0, 2))
+    return joined(mean_over_problems(now - was, unit, 0, labels), *changes, _correlation(over_clusters(was, labels), over_clusters(now, labels)))
 
 
 def unpaired_difference(before_P: Column, after_P: Column, unit: str = "", n_unscored: int = 0) -> Measurement:
@@ -75,6 +93,8 @@ def _of(clusters: Labels | None, known: np.ndarray) -> Labels | None:
 def _correlation(before: np.ndarray, after: np.ndarray) -> float:
     if before.size < 2 or np.ptp(before) == 0 or np.ptp(after) == 0:
         return 0.0
+    if np.array_equal(before, after):
+        return 1 - 2 / before.size
     return float(np.clip(np.corrcoef(before, after)[0, 1], -1, 1))
 
 

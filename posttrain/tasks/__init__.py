@@ -4,6 +4,7 @@
     task = load("rg:chain_sum,min_terms=2")       task = load("math500:path=math500.jsonl")
     task = load("humaneval:path=humaneval.jsonl") task = load("mbpp:path=mbpp.jsonl,n_shown=1")
     task = load("ledger:horizon=8")               task = load("files:horizon=8,told=one_by_one")
+    task = load("mmlu:path=mmlu.jsonl")           task = load("sycophancy:of=mmlu,path=mmlu.jsonl")
 
 A new task is one file with `problems(split)`, `score(rollout)` and `solution(problem)`, and a line below. One whose problems
 are attempted with tools has a `world` as well.
@@ -12,25 +13,37 @@ are attempted with tools has a `world` as well.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from posttrain.tasks.arithmetic import Arithmetic
+from posttrain.tasks.bbq import BBQ
+from posttrain.tasks.capitals import Capitals
+from posttrain.tasks.choice_sets import CHOICE_SETS
+from posttrain.tasks.conversation import Conversation, in_conversation
 from posttrain.tasks.facts import Facts
 from posttrain.tasks.files_job import FilesJob
 from posttrain.tasks.gsm8k import GSM8K
 from posttrain.tasks.humaneval import HumanEval
+from posttrain.tasks.ifeval import IFEval
 from posttrain.tasks.invented import Invented
 from posttrain.tasks.ledger import Ledger
 from posttrain.tasks.math500 import Math500
 from posttrain.tasks.mbpp import MBPP
 from posttrain.tasks.options import defaults, parse_options, split, typed_options, unknown
+from posttrain.tasks.persona import Persona
 from posttrain.tasks.reasoning_gym import ReasoningGym
+from posttrain.tasks.sycophancy import Sycophancy
 from posttrain.tasks.tree import SolutionTree
-from posttrain.types import Problem, Score, Task, UserError, answered
+from posttrain.tasks.truthfulqa import TruthfulQA
+from posttrain.tasks.winogenerated import Winogenerated
+from posttrain.tasks.xstest import XSTest
+from posttrain.types import ChoiceTask, Problem, Score, Task, UserError, answered
 
-TASKS: Mapping[str, type[Arithmetic | Facts | FilesJob | GSM8K | HumanEval | Invented | Ledger | Math500 | MBPP | SolutionTree]] = {
-    "arithmetic": Arithmetic, "facts": Facts, "files": FilesJob, "gsm8k": GSM8K, "humaneval": HumanEval, "invented": Invented,
-    "ledger": Ledger, "math500": Math500, "mbpp": MBPP, "tree": SolutionTree,
+TASKS: Mapping[str, type[Any]] = {
+    "arithmetic": Arithmetic, "capitals": Capitals, "facts": Facts, "files": FilesJob, "gsm8k": GSM8K, "humaneval": HumanEval,
+    "invented": Invented, "ledger": Ledger, "math500": Math500, "mbpp": MBPP, "tree": SolutionTree,
+    "bbq": BBQ, "ifeval": IFEval, "persona": Persona, "truthfulqa": TruthfulQA, "winogenerated": Winogenerated, "xstest": XSTest, **CHOICE_SETS,
 }  # fmt: skip
 
 
@@ -44,8 +57,10 @@ def load(spec: str) -> Task:
     name, _, options = spec.strip().partition(":")
     if name == "rg":
         return _reasoning_gym(options)
+    if name in OF_OTHERS:
+        return OF_OTHERS[name](options)
     if name not in TASKS:
-        raise UserError(unknown("task", name, [*TASKS, "rg:GENERATOR"]))
+        raise UserError(unknown("task", name, [*TASKS, "rg:GENERATOR", *(f"{other}:of=TASK" for other in OF_OTHERS)]))
     kind = TASKS[name]
     return kind(**typed_options(name, parse_options(options), defaults(kind)))
 
@@ -81,15 +96,44 @@ def _reasoning_gym(text: str) -> ReasoningGym:
     return task
 
 
+def _sycophancy(text: str) -> Sycophancy:
+    task, own = of_another("sycophancy", text, {})
+    if not isinstance(task, ChoiceTask):
+        raise UserError(f"sycophancy is made of a task with options to choose from, such as capitals or mmlu, and {task.name} has none")
+    return Sycophancy(task, **own)
+
+
+def _conversation(text: str) -> Conversation:
+    task, own = of_another("conversation", text, {"turns": 6})
+    return in_conversation(task, **own)
+
+
+OF_OTHERS: Mapping[str, Callable[[str], Task]] = {"sycophancy": _sycophancy, "conversation": _conversation}
+"""Tasks that are made of another: `NAME:of=TASK`, and then that one's options."""
+
+
+def of_another(name: str, text: str, own: Mapping[str, Any]) -> tuple[Task, dict[str, Any]]:
+    """The task that is named by `of`, made with the options that are not the wrapper's `own`; and these, typed."""
+    options = parse_options(text)
+    if not options.get("of"):
+        raise UserError(f"{name} is made of another task: say {name}:of=capitals, or {name}:of=mmlu,path=FILE")
+    kind, _, first = options.pop("of").partition(":")
+    rest = [first] * bool(first) + [f"{key}={value}" for key, value in options.items() if key not in own]
+    return load(f"{kind}:{','.join(rest)}"), typed_options(name, {key: options[key] for key in own if key in options}, own)
+
+
 async def check_gold(task: Task, problems: Sequence[Problem]) -> None:
     """Try the judge on the gold answers before any model is tried on it.
 
-    Raises `UserError` if there is no problem, and if a `solution` scores anything but 1, "could not judge" included.
+    Left out are problems that have no gold answer and say so (`no_gold`), and golds that cannot be judged for want of an optional
+    package (the score's part `unavailable`), which every attempt will say as well. Raises `UserError` if there is no problem, and if any
+    other `solution` scores anything but 1, "could not judge" included.
     """
     if not problems:
         raise UserError(f"{task.name} has no problems")
-    scores = await asyncio.gather(*(task.score(answered(problem, task.solution(problem))) for problem in problems))
-    wrong = [(problem, score) for problem, score in zip(problems, scores, strict=True) if score.value != 1]
+    golden = [problem for problem in problems if not problem.data.get("no_gold")]
+    scores = await asyncio.gather(*(task.score(answered(problem, task.solution(problem))) for problem in golden))
+    wrong = [(problem, score) for problem, score in zip(golden, scores, strict=True) if score.value != 1 and not score.parts.get("unavailable")]
     if wrong:
         raise UserError(f"{task.name}: {len(wrong)} of {len(problems)} gold answers do not score 1; {_first(*wrong[0])}")
 

@@ -62,7 +62,8 @@ class RowFile(ABC):
         check_split(split)
         problems = _problems(self, split)
         if not problems:
-            remedy = f"name a file of them with path_{split}, or deal path by test_frac"
+            named = self.path or self.path_train or self.path_test
+            remedy = f"name a file of them with path_{split}, or deal path by test_frac" if named else "name a file of them, path=FILE"
             raise UserError(f"{self.name} has no {split} problems here: {remedy}")
         return problems[: (self.n_train if split == "train" else self.n_test) or None]
 

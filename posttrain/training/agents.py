@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from posttrain.agents.conversation import Limits
-from posttrain.agents.local import LocalSpeaker
+from posttrain.agents.in_loop import in_loop
 from posttrain.agents.loop import ModelAgent
 from posttrain.agents.tool_agent import ToolAgent
 from posttrain.agents.toolboxes import load_world
@@ -21,11 +20,8 @@ def make_agent(policy: Policy, sampling: Sampling, tools: str = "", steps: int =
     `sampling.max_tokens` is then the longest turn. Raises UserError for tools that cannot be had, and for a chat template whose calls
     cannot be read back.
     """
-    engine = LocalEngine(policy)
-    if not tools:
-        return ModelAgent(engine, policy.renderer, sampling)
-    policy.renderer.read((), ({},))  # says at once where calls cannot be read
-    return ToolAgent(LocalSpeaker(engine, policy.renderer, sampling), load_world(tools, task), Limits(steps, steps * sampling.max_tokens))
+    bare = ModelAgent(LocalEngine(policy), policy.renderer, sampling)
+    return in_loop(bare, load_world(tools, task), steps) if tools else bare
 
 
 async def offered(agent: Agent) -> Sequence[Mapping[str, Any]]:

@@ -83,6 +83,17 @@ def test_eval_measures_a_server_as_it_measures_the_model_and_goes_on(server: Run
     assert said.code == 0 and "verdict: tied" in said.out
 
 
+def test_a_server_is_asked_choices_in_writing_and_may_tell_refusals(server: Running, posttrain, tmp_path: Path) -> None:
+    argv = ("--task", "capitals", "--choices", "written", "--problems", "3", "--samples", "2", "--max-tokens", "5", "--json")
+    local = posttrain("eval", "--model", "tiny", "--dtype", "bfloat16", *argv).json
+    remote = posttrain("eval", "--model", f"openai:{server.url}#tiny", *argv).json
+    assert remote["problems"] == local["problems"] and remote["chance"] == 0.25
+    rows = [{"prompt": f"Say {label} {i}.", "label": label} for i in range(3) for label in ("safe", "unsafe")]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ended = posttrain("eval", "--model", "tiny", "--task", f"xstest:path={tmp_path / 'x.jsonl'}", "--refusal-judge", f"openai:{server.url}#tiny")
+    assert ended.code == cli.USAGE and "tells only 0 of 6 plain refusals" in ended.err, "random words are neither Yes nor No"
+
+
 def test_compare_takes_servers(server: Running, posttrain) -> None:
     address = f"openai:{server.url}#tiny,concurrency=2"
     ended = posttrain("compare", "tiny", address, "--dtype", "bfloat16", *MEASURE, "--json")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from posttrain.calibration_intervals import Predictions, calibrate
 from posttrain.evals.confidence import Confidences, options, softmax
 from posttrain.evals.calibrated import change_lines, form_calibration, form_changes, form_lines, form_rows, reliability_svg, scaled
+from posttrain.evals.table import calibration_table
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -35,6 +38,23 @@ def test_a_calibrated_model_needs_none_and_is_not_made_worse() -> None:
     found = scaled(quiz(1.0))
     assert found is not None and found.temperature.low < 1 < found.temperature.high
     assert found.change.low < 0 < found.change.high
+
+
+def test_questions_of_fewer_options_are_as_if_the_others_were_impossible() -> None:
+    few, most = quiz(2.0, n=60), quiz(2.0, n=60, seed=1)
+    short = [row[:2] for row in few.logits]
+    rows, truth = [*short, *most.logits], [*(min(place, 1) for place in few.truth), *most.truth]
+    clusters = [str(i) for i in range(120)]
+    padded = [[*row, *[-np.inf] * (4 - len(row))] for row in rows]
+    found, same = (scaled(options(logits, [(place,) for place in truth], clusters)) for logits in (rows, padded))
+    assert found is not None and found == same and np.isfinite(found.temperature.value)
+
+
+def test_where_nothing_was_sure_of_anything_no_floor_is_claimed() -> None:
+    none = Confidences("verbalised", Predictions((), (), (), ()), 8)
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(calibration_table([form_calibration(none)]))
+    assert "nan" not in console.export_text() and not any("nan" in row.note for row in form_rows(form_changes([none], [none])))
 
 
 def test_a_temperature_changes_how_sure_and_never_which() -> None:

@@ -10,16 +10,23 @@ from collections.abc import Sequence
 import pytest
 
 from posttrain.agents.scripted import ScriptedAgent
-from posttrain.evals.choices import capitals
+from posttrain.evals.choices import ByLikelihood, LikeliestOption, OptionReader
 from posttrain.evals.confidence import (
     Confidences, agreement, answers_of, ask, capital_options, confidences_from, options, p_true, percentage, verbalised,
 )  # fmt: skip
 from posttrain.evals.measure import measure
 from posttrain.evals.records import Record, plain
+from posttrain.evals.scorer import Unigram
+from posttrain.policy.models import tiny_tokenizer
+from posttrain.renderer import Renderer
 from posttrain.tasks.arithmetic import Arithmetic
+from posttrain.tasks.capitals import Capitals
 from posttrain.tasks.facts import Facts
-from posttrain.types import Agent, Message, UserError
+from posttrain.types import Agent, UserError
 from tests.evals.echo_task import EchoTask, says
+
+RENDERER = Renderer(tiny_tokenizer())
+prompt, encode = RENDERER.prompt, RENDERER.encode
 
 
 def records(agent: Agent, samples: int = 4, n: int = 2) -> tuple[Record, ...]:
@@ -31,14 +38,6 @@ def whole(text: str) -> str | None:
     return text or None
 
 
-def prompt(messages: Sequence[Message]) -> list[int]:
-    return list(messages[0].content.encode())
-
-
-def encode(text: str) -> list[int]:
-    return list(text.encode())
-
-
 class Believer:
     """Finds `True` as likely as `chances` says of the answer it is shown; the two words have 90% of its probability."""
 
@@ -48,13 +47,13 @@ class Believer:
 
     def score_tokens(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[list[float], list[float]]]:
         self.n_asked += len(pairs)
-        return [self._score(bytes(prompt).decode(), bytes(tokens).decode()) for prompt, tokens in pairs]
+        return [self._score(RENDERER.decode(prompt), RENDERER.decode(tokens), len(tokens)) for prompt, tokens in pairs]
 
-    def _score(self, asked: str, word: str) -> tuple[list[float], list[float]]:
+    def _score(self, asked: str, word: str, n: int) -> tuple[list[float], list[float]]:
         shown = asked.split("Proposed answer: ")[1].split("\n")[0]
         chance = self.chances.get(shown, 0.5)
         chance = 0.9 * (chance if word == "True" else 1 - chance)
-        return [math.log(chance) / len(word)] * len(word), [0.0] * len(word)
+        return [math.log(chance) / n] * n, [0.0] * n
 
 
 # ------------------------------------------------------------------------------------------------------------ agreement
@@ -77,7 +76,7 @@ def test_attempts_that_hold_no_answer_disagree_with_all_and_are_counted_apart() 
 
 def test_a_single_attempt_agrees_with_nobody_and_says_nothing() -> None:
     assert agreement(records(says("{answer}"), samples=1), whole).predictions.confidences == ()
-    asked = asyncio.run(ask(("agreement",), EchoTask(2), records(says("1"), samples=1), says("50%"), Believer(), prompt, encode))
+    asked = asyncio.run(ask(("agreement",), EchoTask(2), records(says("1"), samples=1), says("50%"), Believer(), RENDERER))
     assert asked == ()
 
 
@@ -152,10 +151,20 @@ def test_the_capitals_can_be_asked_whatever_the_task() -> None:
         """Likes the letter B."""
 
         def score_tokens(self, pairs):
-            return [([-0.5 if bytes(tokens) == b"B" else -3.0], [0.0]) for _, tokens in pairs]
+            return [([-0.5 if RENDERER.decode(tokens) == "B" else -3.0], [0.0]) for _, tokens in pairs]
 
-    found = capital_options(Always(), prompt, encode)
-    assert set(found.chosen) == {1} and found.predictions.n == 32 and len(found.truth) == len(capitals())
+    found = asyncio.run(capital_options(Always(), RENDERER))
+    assert set(found.chosen) == {1} and found.predictions.n == 32 and len(found.truth) == len(Capitals().problems("test"))
+
+
+def test_a_task_asked_by_likelihood_is_as_sure_as_its_own_options_in_place_of_agreement() -> None:
+    task = ByLikelihood(Capitals(per_country=1), "letter")
+    scorer = Unigram(tuple((0.5 if RENDERER.decode([i]) == "C" else 0.5 / (RENDERER.vocab_size - 1)) for i in range(RENDERER.vocab_size)))
+    done = asyncio.run(measure(LikeliestOption(OptionReader(scorer, RENDERER), task), task, task.problems("test"), 1)).records
+    (found,) = asyncio.run(ask(("agreement", "options"), task, done, says("1"), None, None))
+    likely = 0.5 / (0.5 + 3 * 0.5 / (RENDERER.vocab_size - 1))
+    assert found.form == "options" and found.predictions.confidences == pytest.approx([likely] * 32)
+    assert found.predictions.outcomes == tuple(float(record.problem.answer == "C") for record in done) and set(found.chosen) == {2}
 
 
 # --------------------------------------------------------------------------------------------------------------- all of them
@@ -163,7 +172,7 @@ def test_the_capitals_can_be_asked_whatever_the_task() -> None:
 
 def test_all_forms_are_asked_and_come_back_from_json_as_they_were() -> None:
     done = records(says("{answer}", "no"))
-    found = asyncio.run(ask(("agreement", "p_true", "verbalised"), EchoTask(2), done, says("70%"), Believer(), prompt, encode))
+    found = asyncio.run(ask(("agreement", "p_true", "verbalised"), EchoTask(2), done, says("70%"), Believer(), RENDERER))
     assert [one.form for one in found] == ["agreement", "p_true", "verbalised"]
     again = [confidences_from(row) for row in json.loads(json.dumps(plain(found)))]
     assert tuple(again) == found
@@ -176,4 +185,4 @@ def test_an_impossible_option_comes_back_as_impossible() -> None:
 
 def test_an_unknown_way_of_asking_is_refused_with_those_there_are() -> None:
     with pytest.raises(UserError, match="agreement, p_true, verbalised, options"):
-        asyncio.run(ask(("gut",), EchoTask(2), records(says("1")), says("1"), Believer(), prompt, encode))  # type: ignore[arg-type]
+        asyncio.run(ask(("gut",), EchoTask(2), records(says("1")), says("1"), Believer(), RENDERER))  # type: ignore[arg-type]

@@ -15,8 +15,8 @@ from posttrain.evals.comparison import Comparison
 from posttrain.evals.kept import adjusted
 from posttrain.evals.measure import Evaluation, measure
 from posttrain.evals.scorer import Unigram
-from posttrain.evals.table import comparisons_table, evaluation_table, evaluations_table, table
-from posttrain.types import Agent
+from posttrain.evals.table import besides_table, comparisons_table, evaluation_table, evaluations_table, table
+from posttrain.types import Agent, Aspect, Rollout, Score
 from tests.evals.echo_task import EchoTask, says, sometimes_right
 
 UNIFORM = Unigram((1 / 256,) * 256)
@@ -121,7 +121,22 @@ def test_several_tasks_of_one_model_have_a_row_each() -> None:
     text = printed(evaluations_table([measured(says("{answer}", "no")), measured(says("mumble"), Other(10))]))
     assert line(text, "echo × 2").split()[3:6] == ["50%", "[29", "71]"]
     assert line(text, "other × 2").count("withheld") == 2 and line(text, "other × 2").split()[-1] == "10"
-    assert "other: 100% of the attempts could not be scored" in " ".join(text.split())
+    assert "(1) 100% of the attempts could not be scored" in " ".join(text.split()) and line(text, "other × 2 (1)")
+
+
+def test_what_else_two_models_say_on_several_tasks_stands_in_one_table() -> None:
+    class Polite(EchoTask):
+        name, aspects = "polite", (Aspect("polite", "says please", "higher"),)
+
+        async def score(self, rollout: Rollout) -> Score:
+            return replace(await super().score(rollout), parts={"polite": float("please" in rollout.text)})
+
+    sides = [Subject(name, name, says(*texts)) for name, texts in (("base", ("no",)), ("trained", ("please", "no")))]
+    tasks = [EchoTask(20), Polite(20)]
+    found = [asyncio.run(compare(*sides, task, task.problems("test"), 2)) for task in tasks]
+    text = printed(besides_table(found))
+    assert line(text, "polite").split()[1:5] == ["says", "please", "0.0%", "[0.0"] and "+50" in line(text, "polite") and "echo" not in text
+    assert besides_table(found[:1]) is None
 
 
 def test_several_tasks_of_two_models_have_adjusted_p_values_and_verdicts() -> None:

@@ -17,7 +17,8 @@ from posttrain.agents.scripted import ScriptedAgent
 from posttrain.evals.measure import Evaluation, measure
 from posttrain.runs.attempt_rows import attempt_rows, read_rows, records_of, write_jsonl, write_parquet
 from posttrain.runs.inspect_log import InspectLog
-from posttrain.types import Message, Problem, Rollout, Sampling, ToolCall, Usage, UserError
+from posttrain.runs.records import read_kept
+from posttrain.types import Message, Problem, Retrieval, Rollout, Sampling, Source, ToolCall, Usage, UserError
 from tests.evals.echo_task import EchoTask
 
 WHEN = datetime(2026, 11, 25, tzinfo=UTC)
@@ -187,3 +188,26 @@ def test_what_cannot_be_exported_is_said_in_a_sentence(argv: tuple[str, ...], wo
 def test_a_folder_without_an_evaluation_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["export", str(tmp_path), "--to", "jsonl", "--out", str(tmp_path / "a.jsonl")]) == cli.USAGE
     assert "holds no evaluation" in capsys.readouterr().err
+
+
+def test_what_was_read_of_options_is_exported_with_the_settings_of_its_own_task(tmp_path: Path) -> None:
+    argv = ["eval", "--model", "tiny", "--task", "capitals,arithmetic:levels=1", "--choices", "byte", "--problems", "2", "--samples", "2", "--max-tokens", "3"]
+    assert cli.run([*argv, "--out", str(tmp_path / "e")]) == cli.DONE
+    kept = {e.task: e for e in read_kept(tmp_path / "e").evaluations}
+    assert cli.run(["export", str(tmp_path / "e"), "--to", "jsonl", "--out", str(tmp_path / "rows.jsonl")]) == cli.DONE
+    rows = read_rows(tmp_path / "rows.jsonl")
+    assert [row["settings"].get("asked") for row in rows] == ["likelihood"] * 2 + [None] * 4 and "temperature" not in rows[0]["settings"]
+    for task, records in records_of(rows).items():
+        assert [[a.rollout for a in r.attempts] for r in records] == [[a.rollout for a in r.attempts] for r in kept[task].records]
+    assert cli.run(["export", str(tmp_path / "e"), "--to", "inspect", "--task", "capitals by text per byte", "--out", str(tmp_path / "log.json")]) == cli.DONE
+    log = json.loads((tmp_path / "log.json").read_text())
+    assert "temperature" not in log["eval"]["model_generate_config"] and len(log["samples"][0]["output"]["metadata"]["readings"]) == 4
+
+
+def test_tables_keep_what_the_world_came_to_and_what_was_looked_up(evaluation: Evaluation, tmp_path: Path) -> None:
+    first = evaluation.records[0]
+    found = Retrieval("who", "", (Source("a", "b", 0, 1, "x", 0.5),))
+    attempt = replace(first.attempts[0], rollout=replace(first.attempts[0].rollout, state={"done": [1, 2]}, retrievals=(found,)))
+    write_jsonl(attempt_rows("echo", {}, [replace(first, attempts=(attempt,))]), tmp_path / "rows.jsonl")
+    (again,) = records_of(read_rows(tmp_path / "rows.jsonl"))["echo"]
+    assert again.attempts[0].rollout == attempt.rollout

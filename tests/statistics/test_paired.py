@@ -37,6 +37,12 @@ def test_two_models_that_are_never_right_may_still_differ() -> None:
     assert found.value == 0 and found.low < -0.1 and found.high > 0.1
 
 
+def test_two_models_that_agree_on_a_few_problems_may_differ_on_others() -> None:
+    few, many = (statistics.paired_rate_difference([0.0, 1.0] * n, [0.0, 1.0] * n) for n in (2, 200))
+    assert few.value == 0 and few.low < -0.1 and few.high > 0.1
+    assert many.value == 0 and -0.01 < many.low < 0 < many.high < 0.01
+
+
 def test_a_difference_of_rates_stays_within_what_rates_allow() -> None:
     for before, after in (([0.0, 0.0, 0.1], [1.0, 1.0, 0.9]), ([1.0, 1.0, 0.9], [0.0, 0.0, 0.1])):
         found = statistics.paired_rate_difference(before, after)
@@ -61,6 +67,25 @@ def test_the_interval_of_a_paired_difference_covers_the_truth_in_95_of_100_runs(
     found = [statistics.paired_rate_difference(was_P, now_P) for was_P, now_P in zip(was_RP, now_RP, strict=True)]
     assert 0.93 < np.mean([m.low <= after - before <= m.high for m in found])
     assert np.mean([m.high - m.low for m in found]) < 0.32
+
+
+def test_a_contrast_is_what_the_second_pair_changes_more_than_the_first() -> None:
+    first, second = ([1.0, 0.0, 1.0, 0.0], [0.0, 0.0, 1.0, math.nan]), ([1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 1.0, 1.0])
+    found = statistics.paired_rate_contrast(first, second)
+    assert found.value == pytest.approx((1 - 1 + 1) / 3) and found.n == 3 and found.low < found.value < found.high
+    still = statistics.paired_rate_contrast(([0.0] * 30,) * 2, ([0.0] * 30,) * 2)
+    assert still.value == 0 and -0.3 < still.low < 0 < still.high < 0.3
+    assert statistics.paired_rate_contrast(first, second, clusters=["a", "a", "b", "b"]).n == 2
+
+
+def test_the_interval_of_a_contrast_covers_the_truth_in_95_of_100_runs(rng: Generator) -> None:
+    base_RP = rng.beta(1, 1, (400, 40))
+    rates = [base_RP, 0.8 * base_RP, 0.9 * base_RP, 0.9 * 0.5 * base_RP]
+    was, used, now, now_used = (rng.binomial(4, rate_RP) / 4 for rate_RP in rates)
+    found = [statistics.paired_rate_contrast(*pairs) for pairs in zip(zip(was, used), zip(now, now_used))]
+    truth = -0.45 * 0.5 + 0.2 * 0.5
+    assert 0.93 < np.mean([m.low <= truth <= m.high for m in found]) < 0.985
+    assert np.mean([m.high - m.low for m in found]) < 0.3
 
 
 def test_pairing_within_clusters_is_cluster_robust() -> None:
