@@ -80,7 +80,8 @@ class Config(Settings):
     max_tokens: int = 64
     """Longest answer, in tokens; with --tools the longest turn."""
     tools: str = ""
-    """With --on own: let student and teacher call tools: NAME[:key=value,…][,NAME…] of calculator, python, files, search, web, mcp."""
+    """With --on own: let student and teacher call tools: NAME[:key=value,…][,NAME…] of calculator, python, files, search, web, mcp; task
+    takes those of --task."""
     tool_steps: int = 4
     """With --tools: turns of the model in one attempt, at most."""
     temperature: float = 1.0
@@ -290,9 +291,11 @@ async def train(config: Config) -> Path:
     system = (Message("system", _text(config.teacher_system)),) if config.teacher_system else ()
     task = await scored_task(config.task, judged=False) if config.on != "given" else None
     speaker = policy if config.on == "own" else teacher.policy
-    agent = make_agent(speaker, Sampling(config.temperature, config.max_tokens), config.tools, config.tool_steps)
+    agent = make_agent(speaker, Sampling(config.temperature, config.max_tokens), config.tools, config.tool_steps, config.task)
     given = _given(config, policy, teacher, system, job) if config.on == "given" else []
-    learner = Learner(trained, teacher, agent, task, task.problems("train") if task else [], given, system, config, await offered(agent))
+    problems = task.problems("train") if task else []
+    tools = await offered(agent, *problems[:1])
+    learner = Learner(trained, teacher, agent, task, problems, given, system, config, tools)
     return await job.run_steps(trained, lambda _: step(learner))
 
 

@@ -37,17 +37,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from posttrain.agents.loop import ModelAgent
 from posttrain.batching import TokenSequence, rollout_sequences
 from posttrain.data.loaded import split
 from posttrain.data.pairs import load_labelled, load_pairs
-from posttrain.engine.local import LocalEngine
 from posttrain.evals.records import plain
 from posttrain.losses import preference
 from posttrain.policy.hf import Policy
 from posttrain.policy.optim import AdamWConfig
 from posttrain.runs.folder import write_atomically
 from posttrain.statistics import mean_over_problems, rate_over_problems
+from posttrain.training.agents import make_agent
 from posttrain.training.displacement import Displacement, displacement
 from posttrain.training.job import Job
 from posttrain.training.loop import StepResult, Trained
@@ -58,7 +57,7 @@ from posttrain.training.scored import scored_task
 from posttrain.training.settings import Settings
 from posttrain.training.stream import Stream
 from posttrain.training.texts import WhenTooLong, fit
-from posttrain.types import Sampling, UserError
+from posttrain.types import Rollout, Sampling, UserError
 
 WITHOUT_REFERENCE = ("orpo", "simpo")
 WATCHED = 32
@@ -97,7 +96,11 @@ class Config(Settings):
     group_size: int = 2
     """Online: answers to each problem, of which the best and the worst make the pair."""
     max_tokens: int = 64
-    """Online: longest answer, in tokens."""
+    """Online: longest answer, in tokens; with --tools the longest turn."""
+    tools: str = ""
+    """Online: let the model call tools: NAME[:key=value,…][,NAME…] of calculator, python, files, search, web, mcp; task takes those of --task."""
+    tool_steps: int = 4
+    """With --tools: turns of the model in one attempt, at most."""
     temperature: float = 1.0
     """Online: of sampling."""
 
@@ -113,7 +116,7 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._at_least(1, "pairs_per_step", "max_tokens")
+        self._at_least(1, "pairs_per_step", "max_tokens", "tool_steps")
         self._at_least(0, "label_smoothing", "gamma", "good_weight", "bad_weight", "heldout_frac", "measure_every")
         if not self.beta > 0:
             raise UserError("--beta must be above 0: it is the reward of a nat")
@@ -129,7 +132,8 @@ class Config(Settings):
         self._only_if(self.loss == "simpo", "--loss simpo", "gamma")
         self._only_if(self.loss == "kto", "--loss kto", "good_weight", "bad_weight")
         self._only_if(self.needs_reference, f"a loss that has a reference, and {self.loss} has none", "reference")
-        self._only_if(self.is_online, "--task, in place of --data", "group_size", "max_tokens", "temperature")
+        self._only_if(self.is_online, "--task, in place of --data", "group_size", "max_tokens", "temperature", "tools")
+        self._only_if(bool(self.tools), "--tools", "tool_steps")
 
     @property
     def is_online(self) -> bool:
@@ -405,7 +409,7 @@ async def _own_samples(config: Config, trained: Trained):
     task = await scored_task(config.task, config.reward, config.dtype)
     problems = task.problems("train")
     policy = trained.policy
-    agent = ModelAgent(LocalEngine(policy), policy.renderer, Sampling(config.temperature, config.max_tokens))
+    agent = make_agent(policy, Sampling(config.temperature, config.max_tokens), config.tools, config.tool_steps, config.task)
 
     async def take() -> tuple[list[PairTokens], Round]:
         stream = Stream(problems, config.seed, trained.position)
@@ -430,8 +434,10 @@ def best_against_worst(round: Round) -> list[PairTokens]:
     return pairs
 
 
-def _one_sequence(rollout) -> TokenSequence:
-    (sequence,) = rollout_sequences(rollout)
+def _one_sequence(rollout: Rollout) -> TokenSequence:
+    sequence, *others = rollout_sequences(rollout)
+    if others:
+        raise UserError("pairs of attempts of several turns need a chat template that only appends: this one rewrites earlier turns of an attempt")
     return TokenSequence(sequence.prompt, sequence.tokens, sequence.predicted)  # at temperature 1: the policy that is kept
 
 

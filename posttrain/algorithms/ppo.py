@@ -32,9 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from posttrain.agents.loop import ModelAgent
 from posttrain.batching import TokenSequence, pack, rollout_sequences
-from posttrain.engine.local import LocalEngine
 from posttrain.losses.policy import clipped_surrogate
 from posttrain.losses.ratio import importance_ratio
 from posttrain.losses.value import clipped_squared_error, explained_variance
@@ -42,6 +40,7 @@ from posttrain.policy.optim import AdamWConfig, Optimizer
 from posttrain.policy.scalar import load_scalar
 from posttrain.returns import AdaptiveKL, gae, token_rewards, whiten
 from posttrain.seeds import fold
+from posttrain.training.agents import make_agent
 from posttrain.training.critic import ActorCritic, Critic, OwnCritic, SharedCritic
 from posttrain.training.job import Job
 from posttrain.training.loop import StepResult
@@ -74,7 +73,11 @@ class Config(Settings):
     group_size: int = 2
     """Answers to each problem; they are not compared, but share its prompt's computation."""
     max_tokens: int = 64
-    """Longest answer, in tokens."""
+    """Longest answer, in tokens; with --tools the longest turn."""
+    tools: str = ""
+    """Let the model call tools: NAME[:key=value,…][,NAME…] of calculator, python, files, search, web, mcp; task takes those of --task."""
+    tool_steps: int = 4
+    """With --tools: turns of the model in one attempt, at most."""
     temperature: float = 1.0
     """Of sampling; the loss speaks of the same tempered policy."""
     truncated: Literal["score", "penalty", "bootstrap"] = "score"
@@ -121,7 +124,7 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._at_least(1, "problems_per_step", "group_size", "max_tokens", "epochs", "updates", "kl_horizon")
+        self._at_least(1, "problems_per_step", "group_size", "max_tokens", "epochs", "updates", "kl_horizon", "tool_steps")
         self._at_least(0, "clip", "kl_coef", "kl_target", "value_coef", "value_clip", "critic_learning_rate")
         if not self.temperature > 0:
             raise UserError("--temperature must be above 0: learning needs answers that differ")
@@ -133,6 +136,7 @@ class Config(Settings):
             raise UserError("--updates cannot exceed the answers of a step: each update needs one")
         if self.critic_model and self.critic == "shared":
             raise UserError("--critic-model is for --critic own: a shared critic is a head on the policy")
+        self._only_if(bool(self.tools), "--tools", "tool_steps")
         self._only_if(self.truncated == "penalty", "--truncated penalty", "missing_end_score")
         self._only_if(self.critic == "shared", "--critic shared", "value_coef")
         self._only_if(self.kl_target > 0, "--kl-target", "kl_horizon")
@@ -330,7 +334,7 @@ async def train(config: Config) -> Path:
     trained = ActorCritic(policy, Optimizer(policy.parameters(), config.optim), critic=_critic(config, job, policy), kl_coef=config.kl_coef)
     trained = job.restored(trained)
     reference = Reference.of(policy, config.model, config.dtype, bool(config.lora_rank)) if config.kl_coef or config.watch_kl else None
-    agent = ModelAgent(LocalEngine(policy), policy.renderer, Sampling(config.temperature, config.max_tokens))
+    agent = make_agent(policy, Sampling(config.temperature, config.max_tokens), config.tools, config.tool_steps, config.task)
     learner = Learner(trained, agent, task, task.problems("train"), reference, config)
     return await job.run_steps(trained, lambda number: step(learner, number))
 

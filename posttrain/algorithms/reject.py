@@ -26,10 +26,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from posttrain.agents.loop import ModelAgent
 from posttrain.batching import TokenSequence, rollout_sequences
-from posttrain.engine.local import LocalEngine
 from posttrain.policy.optim import AdamWConfig
+from posttrain.training.agents import make_agent
 from posttrain.training.job import Job
 from posttrain.training.likelihood import likelihood_step
 from posttrain.training.loop import StepResult, Trained
@@ -60,7 +59,11 @@ class Config(Settings):
     group_size: int = 8
     """Attempts at each problem."""
     max_tokens: int = 64
-    """Longest attempt, in tokens."""
+    """Longest attempt, in tokens; with --tools the longest turn."""
+    tools: str = ""
+    """Let the model call tools: NAME[:key=value,…][,NAME…] of calculator, python, files, search, web, mcp; task takes those of --task."""
+    tool_steps: int = 4
+    """With --tools: turns of the model in one attempt, at most."""
     temperature: float = 1.0
     """Of sampling; learning is at temperature 1."""
     keep: Literal["best", "threshold", "weighted"] = "best"
@@ -81,13 +84,14 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._at_least(1, "problems_per_step", "group_size", "max_tokens", "epochs")
+        self._at_least(1, "problems_per_step", "group_size", "max_tokens", "epochs", "tool_steps")
         if not self.temperature > 0:
             raise UserError("--temperature must be above 0: choosing needs attempts that differ")
         if not self.beta > 0:
             raise UserError("--beta must be above 0")
         if self.keep == "best" and self.group_size < 2:
             raise UserError("--group-size must be at least 2: the best is chosen among siblings")
+        self._only_if(bool(self.tools), "--tools", "tool_steps")
         self._only_if(self.keep == "threshold", "--keep threshold", "threshold")
         self._only_if(self.keep == "weighted", "--keep weighted", "beta")
 
@@ -190,7 +194,7 @@ async def train(config: Config) -> Path:
     job = Job.open(config, "reject")
     trained = job.trained(job.load_policy())
     policy = trained.policy
-    agent = ModelAgent(LocalEngine(policy), policy.renderer, Sampling(config.temperature, config.max_tokens))
+    agent = make_agent(policy, Sampling(config.temperature, config.max_tokens), config.tools, config.tool_steps, config.task)
     reference = Reference.of(policy, config.model, config.dtype, bool(config.lora_rank)) if config.watch_kl else None
     learner = Learner(trained, agent, task, task.problems("train"), config, reference)
     return await job.run_steps(trained, lambda _: step(learner))
