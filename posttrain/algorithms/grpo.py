@@ -47,7 +47,7 @@ from posttrain.policy.optim import Optimizer
 from posttrain.training.agents import make_agent
 from posttrain.training.job import Job
 from posttrain.training.loop import StepResult, Trained
-from posttrain.training.reference import Reference
+from posttrain.training.reference import Reference, kl_metrics
 from posttrain.training.rounds import Round, attempt, require_scores, rollout_rows, summary
 from posttrain.training.scored import scored_task
 from posttrain.training.settings import Settings
@@ -340,7 +340,7 @@ async def step(learner: Learner, is_first: bool = False) -> StepResult:
     metrics = summary(everything) | _groups(everything, learned_PG) | over_updates(seen)
     metrics["policy/skipped_updates"] = trained.optimizer.n_skipped
     if ref_gap_PG is not None:
-        metrics["policy/kl_ref_nats"] = ref_gap_PG.mean().item()
+        metrics |= kl_metrics(ref_gap_PG.tolist())
     timings = {
         "time/step_s": total_s, "time/sample_s": sampled_s, "time/train_s": total_s - sampled_s,
         "time/sampled_tokens_per_s": everything.n_tokens / sampled_s, "time/tokens_per_s": everything.n_tokens / total_s,

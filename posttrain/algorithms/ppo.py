@@ -44,7 +44,7 @@ from posttrain.training.agents import make_agent
 from posttrain.training.critic import ActorCritic, Critic, OwnCritic, SharedCritic
 from posttrain.training.job import Job
 from posttrain.training.loop import StepResult
-from posttrain.training.reference import Reference, check_same_tokens
+from posttrain.training.reference import Reference, check_same_tokens, kl_metrics
 from posttrain.training.rounds import Round, attempt, require_scores, rollout_rows, summary
 from posttrain.training.scored import scored_task
 from posttrain.training.settings import Settings
@@ -154,6 +154,8 @@ class Answer:
     cut_off: bool
     """Whether the world went on behind its last token, whose value then stands for the rest."""
     sampling_logprobs: Tensor
+    problem: int
+    """Which of the round's."""
 
     @property
     def length(self) -> int:
@@ -181,11 +183,20 @@ class Experience:
         """The mean over answers of their KL to the reference, estimated by k1."""
         return self.ref_gaps.sum().item() / max(1, len(self.answers))
 
+    @property
+    def gaps_by_problem(self) -> list[list[float]]:
+        """log(sampler / reference) of whole answers, in nats, problem by problem."""
+        found: dict[int, list[float]] = {}
+        for answer, part in zip(self.answers, self.ref_gaps.split(self.lengths), strict=True):
+            found.setdefault(answer.problem, []).append(part.sum().item())
+        return list(found.values())
+
 
 def answers(round: Round, config: Config) -> list[Answer]:
     """The answers that have a score and tokens, under the truncation policy."""
     found = []
-    for rollout, value in zip(round.rollouts, round.values_PG.flatten().tolist(), strict=True):
+    problems = [p for p, group in enumerate(round.rollouts_PG) for _ in group]
+    for problem, rollout, value in zip(problems, round.rollouts, round.values_PG.flatten().tolist(), strict=True):
         cut = rollout.outcome == "truncated"
         if cut and config.truncated == "penalty":
             value = config.missing_end_score
@@ -195,7 +206,7 @@ def answers(round: Round, config: Config) -> list[Answer]:
         if not math.isfinite(value) or not any(s.n_predicted for s in sequences):
             continue
         logprobs = torch.tensor([x for c in rollout.completions for x in c.sampling_logprobs])
-        found.append(Answer(sequences, value, cut and config.truncated == "bootstrap", logprobs))
+        found.append(Answer(sequences, value, cut and config.truncated == "bootstrap", logprobs, problem))
     return found
 
 
@@ -293,7 +304,7 @@ async def step(learner: Learner, number: int) -> StepResult:
         "value/return_mean": data.returns.mean().item(), "value/value_mean": data.old_values.mean().item(),
     }  # fmt: skip
     if learner.reference is not None:
-        metrics |= {"policy/kl_ref_nats": data.kl_nats, "policy/kl_coef": trained.kl_coef}
+        metrics |= kl_metrics(data.gaps_by_problem) | {"policy/kl_coef": trained.kl_coef}
         if config.kl_target:
             trained.kl_coef = AdaptiveKL(trained.kl_coef, config.kl_target, config.kl_horizon).update(data.kl_nats, len(data.answers)).coef
     timings = {

@@ -32,7 +32,7 @@ from posttrain.training.agents import make_agent
 from posttrain.training.job import Job
 from posttrain.training.likelihood import likelihood_step
 from posttrain.training.loop import StepResult, Trained
-from posttrain.training.reference import Reference
+from posttrain.training.reference import Reference, kl_metrics
 from posttrain.training.rounds import Round, attempt, require_scores, rollout_rows, summary
 from posttrain.training.scored import scored_task
 from posttrain.training.settings import Settings
@@ -149,7 +149,7 @@ async def step(learner: Learner) -> StepResult:
     require_scores(round)
     trained.position = stream.position
     sampled_s = time.perf_counter() - started
-    watched = {"policy/kl_ref_nats": learner.reference.gaps(round.rollouts).mean().item()} if learner.reference else {}
+    watched = kl_metrics(learner.reference.gaps(round.rollouts).view(-1, config.group_size).tolist()) if learner.reference else {}
     weights_PG = weights(round.values_PG, round.truncated_PG, config)
     sequences, counted = kept(round, weights_PG)
     seen: dict[str, float] = {}

@@ -14,6 +14,7 @@ from posttrain.batching import TokenSequence, pack, rollout_sequences
 from posttrain.policy.head import Head
 from posttrain.policy.hf import SCORING_TOKENS, Policy, load_policy
 from posttrain.policy.trunk import Trunk
+from posttrain.statistics import clustered_mean
 from posttrain.types import Rollout, UserError
 
 
@@ -65,6 +66,15 @@ class Reference:
     def itself(self) -> AbstractContextManager[None]:
         """While entered, `policy` is the reference: without the adapter, where the weights are shared."""
         return self.policy.as_reference() if self.shares_weights else nullcontext()
+
+
+def kl_metrics(gaps_PG: Sequence[Sequence[float]]) -> dict[str, float]:
+    """The KL to the reference in nats of whole attempts, from log(sampler / reference) of each: its mean, with the 95% interval over problems."""
+    kl = clustered_mean(gaps_PG, "nats")
+    return {
+        "policy/kl_ref_nats": kl.value, "policy/kl_ref_stderr": kl.stderr, "policy/kl_ref_low": kl.low, "policy/kl_ref_high": kl.high,
+        "policy/kl_ref_n": kl.n,
+    }  # fmt: skip
 
 
 def load_reference(policy: Policy, model: str, dtype: str) -> Policy:

@@ -74,7 +74,8 @@ def test_raft_watches_the_kl_to_the_start_without_holding_it_down(tmp_path: Path
     for rows in (watched, adapter):
         kl = [row["policy/kl_ref_nats"] for row in rows]
         assert kl[0] == pytest.approx(0, abs=1e-5) and kl[-1] > 0.1
-    assert [{k: v for k, v in row.items() if k != "policy/kl_ref_nats"} for row in watched] == unwatched
+        assert all(row["policy/kl_ref_low"] <= row["policy/kl_ref_nats"] <= row["policy/kl_ref_high"] and row["policy/kl_ref_n"] == 4 for row in rows)
+    assert [{k: v for k, v in row.items() if not k.startswith("policy/kl_ref")} for row in watched] == unwatched
 
 
 # ------------------------------------------------------------------------------------------------------------- the results

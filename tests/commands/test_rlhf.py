@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from posttrain import cli
-from posttrain.evals.frontier_page import page, tables_of
+from posttrain.evals.frontier_page import page, paths_of, tables_of
 
 WORDS = "cat dog sun moon sea sky tree bird fish king queen bread milk snow rain wind fire gold iron salt tea rice corn wool"
 SETTINGS = (
@@ -58,7 +58,8 @@ def test_the_path_of_each_run_begins_at_the_start_and_shows_proxy_and_gold(found
     for name, prompts in (("ppo", 8), ("raft", 4)):
         path = found["paths"][name]
         assert [w["step"] for w in path] == [1, 2, 3]
-        assert path[0]["kl_nats"] == pytest.approx(0, abs=1e-5) and max(w["kl_nats"] for w in path) > 0.01
+        assert path[0]["kl_nats"]["value"] == pytest.approx(0, abs=1e-5) and max(w["kl_nats"]["value"] for w in path) > 0.01
+        assert all(w["kl_nats"]["n"] == prompts and w["kl_nats"]["low"] <= w["kl_nats"]["value"] <= w["kl_nats"]["high"] for w in path)
         for w in path:
             assert w["reward"]["n"] == w["gold"]["n"] == prompts and 0 <= w["gold"]["value"] <= 1
             assert w["gold"]["low"] <= w["gold"]["value"] <= w["gold"]["high"]
@@ -69,7 +70,7 @@ def test_the_logged_means_are_those_of_the_path(found: dict[str, Any], folder: P
         rows = [json.loads(line) for line in (folder / "run" / name / "metrics.jsonl").read_text().splitlines()]
         for row, w in zip(rows, found["paths"][name], strict=True):
             assert w["reward"]["value"] == pytest.approx(row["reward/mean"]) and w["gold"]["value"] == pytest.approx(row["reward/part_gold"])
-            assert w["kl_nats"] == row["policy/kl_ref_nats"]
+            assert w["kl_nats"]["value"] == row["policy/kl_ref_nats"]
 
 
 def test_best_of_one_is_the_start(found: dict[str, Any]) -> None:
@@ -145,6 +146,8 @@ def test_every_number_of_the_page_stands_with_n_and_its_interval(folder: Path, f
     for title, header, rows in tables_of(found):
         assert header[-1] == "n", title
         assert all(cell in cells for row in rows for cell in row if cell)
+    for title, _, rows in paths_of(found):
+        assert all(cell in cells for row in rows for cell in row) and all("[" in cell for row in rows for cell in row[1:4]), title
     (_, _, gained), (_, _, lost), (_, _, learned) = tables_of(found)
     assert all("[" in cell for row in gained for cell in row[1:4]) and all("[" in cell for row in lost[1:] for cell in (row[1], row[4]))
     assert all("by chance" in row[7] for row in lost) and "by chance" in learned[0][2]
