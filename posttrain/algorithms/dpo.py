@@ -73,7 +73,7 @@ class Config(Settings):
     task: str = ""
     """Online: the task whose problems are answered, in place of --data."""
     reward: str = ""
-    """Online: what judges, in place of the task's own score: model:FOLDER, process:FOLDER, judge:MODEL, length:WORDS or format:REGEX."""
+    """Online: what judges, in place of the task's own score: model:FOLDER, process:FOLDER, judge:MODEL, pairwise:MODEL, length:WORDS or format:REGEX."""
     out: Path = Path("runs/dpo")
     """The run's folder; the same command again goes on where it stopped."""
     reference: str = ""

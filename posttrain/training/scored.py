@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from asyncio import gather
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -33,15 +34,50 @@ class Rewarded:
 
     async def score(self, rollout: Rollout) -> Score:
         """The reward's, with the task's own judgement beside it as the part `gold`, where the task has one."""
-        score = await self.reward(rollout)
-        if isinstance(self.task, Prompts) or rollout.outcome == "error":
-            return score
-        gold = await self.task.score(rollout)
-        return replace(score, parts={**score.parts, "gold": gold.value})
+        return await _with_gold(self.task, rollout, await self.reward(rollout))
 
     def solution(self, problem: Problem) -> str:
         """A gold answer of the task; what the reward makes of it nobody knows."""
         return self.task.solution(problem)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A task's problems, of which the attempts at each are compared with one another."""
+
+    task: Task
+    compare: Callable[[Sequence[Rollout]], Awaitable[Sequence[Score]]]
+    spec: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.task.name} by {self.spec}"
+
+    def problems(self, split: str) -> Sequence[Problem]:
+        return self.task.problems(split)
+
+    async def score(self, rollout: Rollout) -> Score:
+        return unscored(f"{self.spec} compares an attempt with its siblings, and there are none")
+
+    async def score_siblings(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        """Of all attempts at one problem, with the task's own judgement as the part `gold`, where it has one."""
+        try:
+            scores = await self.compare(rollouts)
+        except UserError:
+            raise
+        except Exception as error:  # as with any judge: what it cannot do is no opinion
+            scores = [unscored(f"the judge failed: {type(error).__name__}: {error}")] * len(rollouts)
+        return list(await gather(*(_with_gold(self.task, r, s) for r, s in zip(rollouts, scores, strict=True))))
+
+    def solution(self, problem: Problem) -> str:
+        return self.task.solution(problem)
+
+
+async def _with_gold(task: Task, rollout: Rollout, score: Score) -> Score:
+    if isinstance(task, Prompts) or rollout.outcome == "error":
+        return score
+    gold = await task.score(rollout)
+    return replace(score, parts={**score.parts, "gold": gold.value})
 
 
 @dataclass(frozen=True)
@@ -86,14 +122,16 @@ async def scored_task(task: str, reward: str = "", dtype: str = "auto", judged: 
     if gold and not reward:
         raise UserError("--gold is watched beside a --reward: give one, or take --reward for what is to be learned")
     if reward:
-        from posttrain.training.rewards import load_reward
+        from posttrain.training.rewards import PAIRWISE, load_judge, load_reward
 
         judge = Rewarded(found, load_reward(gold, dtype), gold) if gold else found
+        if reward.startswith(PAIRWISE) and reward != PAIRWISE:
+            return Compared(judge, load_judge(reward.removeprefix(PAIRWISE), dtype).compare_all, reward)
         return Rewarded(judge, load_reward(reward, dtype), reward)
     if isinstance(found, Prompts):
         if not judged:
             return found
-        raise UserError(f"the prompts of '{task}' have no judge of their own: give --reward model:FOLDER, process:FOLDER, judge:MODEL, length:WORDS or format:REGEX")
+        raise UserError(f"the prompts of '{task}' have no judge of their own: give --reward model:FOLDER, process:FOLDER, judge:MODEL, pairwise:MODEL, length:WORDS or format:REGEX")
     await check_gold(found, problems[:16])
     return found
 
