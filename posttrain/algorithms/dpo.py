@@ -51,7 +51,7 @@ from posttrain.training.displacement import Displacement, displacement
 from posttrain.training.job import Job
 from posttrain.training.loop import StepResult, Trained
 from posttrain.training.pairs import AnswerLogprobs, LabelledTokens, PairTokens, answer_sums, answers_step, flat_labels, flat_sequences
-from posttrain.training.reference import Reference
+from posttrain.training.reference import Reference, kl_metrics
 from posttrain.training.rounds import Round, attempt, require_scores, rollout_rows, summary
 from posttrain.training.scored import scored_task
 from posttrain.training.settings import Settings
@@ -74,6 +74,8 @@ class Config(Settings):
     """Online: the task whose problems are answered, in place of --data."""
     reward: str = ""
     """Online: what judges, in place of the task's own score: model:FOLDER, process:FOLDER, judge:MODEL, pairwise:MODEL, length:WORDS or format:REGEX."""
+    gold: str = ""
+    """Online: a reward that is watched beside it and never learned from; empty watches the task's own score, if it has one."""
     out: Path = Path("runs/dpo")
     """The run's folder; the same command again goes on where it stopped."""
     reference: str = ""
@@ -132,7 +134,7 @@ class Config(Settings):
         self._only_if(self.loss == "simpo", "--loss simpo", "gamma")
         self._only_if(self.loss == "kto", "--loss kto", "good_weight", "bad_weight")
         self._only_if(self.needs_reference, f"a loss that has a reference, and {self.loss} has none", "reference")
-        self._only_if(self.is_online, "--task, in place of --data", "group_size", "max_tokens", "temperature", "tools")
+        self._only_if(self.is_online, "--task, in place of --data", "gold", "group_size", "max_tokens", "temperature", "tools")
         self._only_if(bool(self.tools), "--tools", "tool_steps")
 
     @property
@@ -243,7 +245,8 @@ async def step(learner: Learner, number: int) -> StepResult:
     examples, round = await learner.take()
     taken_s = time.perf_counter() - started
     if round is not None:
-        metrics |= summary(round) | {"pairs/n": len(examples), "pairs/without_signal_frac": 1 - len(examples) / len(round.problems_P)}
+        watched = kl_metrics(learner.reference.gaps(round.rollouts).view(-1, config.group_size).tolist()) if learner.reference else {}
+        metrics |= summary(round) | watched | {"pairs/n": len(examples), "pairs/without_signal_frac": 1 - len(examples) / len(round.problems_P)}
     if examples:
         metrics |= descend(learner, examples)
     seconds = time.perf_counter() - started
@@ -406,7 +409,7 @@ def _from_file(config: Config, trained: Trained, examples: Examples):
 
 
 async def _own_samples(config: Config, trained: Trained):
-    task = await scored_task(config.task, config.reward, config.dtype)
+    task = await scored_task(config.task, config.reward, config.dtype, gold=config.gold)
     problems = task.problems("train")
     policy = trained.policy
     agent = make_agent(policy, Sampling(config.temperature, config.max_tokens), config.tools, config.tool_steps, config.task)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from posttrain.commands.base import DONE, Dtype, make_folder, show
 from posttrain.types import Message, UserError
 
-Method = Literal["ppo", "dpo", "raft"]
+Method = Literal["ppo", "dpo", "online_dpo", "raft"]
 MAY_CHANGE = ("out", "methods", "problems", "samples", "documents", "json")
 """What the pipeline may be taken up with anew: which methods, and how they are measured. All else would make a later stage
 learn from an earlier one that was another."""
@@ -32,7 +32,7 @@ class Args:
     out: Path = Path("runs/rlhf")
     """The folder of all its runs; the same command again goes on where it stopped."""
     methods: tuple[Method, ...] = ("ppo", "dpo", "raft")
-    """Which ways of optimising."""
+    """Which ways of optimising: DPO learns from the pairs themselves, online DPO from pairs of its own samples, judged as PPO's and RAFT's are."""
     sft_data: str = ""
     """Conversations for the first step; empty takes the chosen answers of --data, and with made preferences leaves SFT out."""
     sft_steps: int = 30
@@ -42,15 +42,15 @@ class Args:
     dpo_steps: int = 30
     """Steps of DPO."""
     rl_steps: int = 20
-    """Rounds of PPO and of RAFT."""
+    """Rounds of PPO, of online DPO and of RAFT."""
     answers_per_step: int = 64
-    """Answers sampled in each round, the same for PPO and RAFT."""
+    """Answers sampled in each round, the same for PPO, online DPO and RAFT."""
     group_size: int = 8
-    """RAFT: answers to each prompt, of which the best is imitated."""
+    """Answers to each prompt: of RAFT, which imitates the best, and of online DPO, which prefers the best to the worst."""
     kl_coef: float = 0.05
     """PPO: weight of the KL in the reward."""
     beta: float = 0.1
-    """DPO: reward per nat."""
+    """DPO, online or not: reward per nat."""
     learning_rate: float = 1e-5
     """Of every step but the critic's and the reward model's, which take twice as much."""
     lora_rank: int = 0
@@ -85,7 +85,7 @@ async def main(args: Args) -> int:
     await _reward_model(args, start, pairs)
     learned = {"task": args.task or str(_prompts(args)), "reward": f"model:{args.out / 'reward_model'}", "gold": args.gold}
     for method in args.methods:
-        await {"ppo": _ppo, "dpo": _dpo, "raft": _raft}[method](args, start, pairs, learned)
+        await {"ppo": _ppo, "dpo": _dpo, "online_dpo": _online_dpo, "raft": _raft}[method](args, start, pairs, learned)
     _write(args, await measured(args, start, learned))
     return DONE
 
@@ -96,7 +96,7 @@ def _check(args: Args) -> None:
     if not args.data and not args.gold and args.task.endswith((".jsonl", ".jsonl.gz")):
         raise UserError("preferences on the prompts of a file need a judge: give --gold length:WORDS, judge:MODEL, …, or preferences as --data")
     if not args.methods or len(set(args.methods)) < len(args.methods):
-        raise UserError("--methods takes each of ppo, dpo and raft once, and at least one of them")
+        raise UserError("--methods takes each of ppo, dpo, online_dpo and raft once, and at least one of them")
     if args.group_size < 2 or args.answers_per_step < args.group_size or args.answers_per_step % args.group_size or args.answers_per_step % 2:
         raise UserError("--answers-per-step must be even and a multiple of --group-size, which must be at least 2")
     at_least_1 = ("reward_steps", "dpo_steps", "rl_steps", "problems", "samples", "made_pairs", "max_tokens")
@@ -175,6 +175,16 @@ async def _dpo(args: Args, start: str, pairs: str, learned: Mapping[str, str]) -
 
     if not _is_finished(args, "dpo", args.dpo_steps):
         await dpo.train(dpo.Config(model=start, data=pairs, beta=args.beta, lora_rank=args.lora_rank, **_common(args, "dpo", args.dpo_steps)))
+
+
+async def _online_dpo(args: Args, start: str, pairs: str, learned: Mapping[str, str]) -> None:
+    from posttrain.algorithms import dpo
+
+    if not _is_finished(args, "online_dpo", args.rl_steps):
+        await dpo.train(dpo.Config(
+            model=start, **learned, **_common(args, "online_dpo", args.rl_steps), beta=args.beta, lora_rank=args.lora_rank, max_tokens=args.max_tokens,
+            pairs_per_step=args.answers_per_step // args.group_size, group_size=args.group_size,
+        ))  # fmt: skip
 
 
 async def _raft(args: Args, start: str, pairs: str, learned: Mapping[str, str]) -> None:

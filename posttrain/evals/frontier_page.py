@@ -10,7 +10,7 @@ from typing import Any
 from posttrain.evals.chart import Mark, Series, chart
 from posttrain.evals.pages import Table, ends, html_figures, html_tables, spoken, standing_alone
 
-COLOURS = {"start": "#6a737f", "ppo": "#1f5fd0", "dpo": "#c2571a", "raft": "#1a8a4a"}
+COLOURS = {"start": "#6a737f", "ppo": "#1f5fd0", "dpo": "#c2571a", "online_dpo": "#a8327e", "raft": "#1a8a4a"}
 BEST_OF_N, PROXY, GOLD = "#8a6d00", "#b3261e", "#1f5fd0"
 
 def page(found: Mapping[str, Any]) -> str:

@@ -41,9 +41,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.mark.parametrize("method", METHODS)
 def test_every_reward_can_be_learned_from_with_gold_beside_it(method: str, reward: str, models: dict[str, str], tmp_path: Path) -> None:
     name, *flags = METHODS[method]
-    gold = [] if name == "dpo" else ["--gold", "length:4"]
     argv = ["train", name, *MODEL, *flags, "--task", "arithmetic:levels=1,n_train=9", "--max-tokens", "8", "--steps", "1", "--warmup-steps", "0"]
-    assert cli.run([*argv, "--reward", models[reward], *gold, "--out", str(tmp_path / "run")]) == cli.DONE
+    assert cli.run([*argv, "--reward", models[reward], "--gold", "length:4", "--out", str(tmp_path / "run")]) == cli.DONE
     (row,) = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert row["reward/unscored_frac"] == 0 and row["reward/low"] <= row["reward/mean"] <= row["reward/high"] and row["reward/n"] == 3
     assert "reward/part_gold" in row

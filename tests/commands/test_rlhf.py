@@ -18,7 +18,7 @@ WORDS = "cat dog sun moon sea sky tree bird fish king queen bread milk snow rain
 SETTINGS = (
     "--model", "tiny", "--dtype", "float32", "--gold", "length:3", "--made-pairs", "16", "--reward-steps", "3", "--dpo-steps", "3",
     "--rl-steps", "3", "--answers-per-step", "16", "--group-size", "4", "--max-tokens", "8", "--problems", "3", "--samples", "4",
-    "--learning-rate", "2e-3", "--documents", "2", "--methods", "ppo", "dpo", "raft",
+    "--learning-rate", "2e-3", "--documents", "2", "--methods", "ppo", "dpo", "online_dpo", "raft",
 )  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def found(folder: Path) -> dict[str, Any]:
 
 
 def test_every_model_is_measured_on_the_same_prompts_with_n_and_intervals(found: dict[str, Any]) -> None:
-    assert [p["name"] for p in found["points"]] == ["start", "ppo", "dpo", "raft"]
+    assert [p["name"] for p in found["points"]] == ["start", "ppo", "dpo", "online_dpo", "raft"]
     for p in found["points"]:
         for name in ("proxy", "gold", "kl_nats", "length_tokens"):
             assert p[name]["n"] == 3 and p[name]["low"] <= p[name]["value"] <= p[name]["high"], name
@@ -54,8 +54,8 @@ def test_every_model_is_measured_on_the_same_prompts_with_n_and_intervals(found:
 
 
 def test_the_path_of_each_run_begins_at_the_start_and_shows_proxy_and_gold(found: dict[str, Any]) -> None:
-    assert set(found["paths"]) == {"ppo", "raft"}
-    for name, prompts in (("ppo", 8), ("raft", 4)):
+    assert set(found["paths"]) == {"ppo", "online_dpo", "raft"}
+    for name, prompts in (("ppo", 8), ("online_dpo", 4), ("raft", 4)):
         path = found["paths"][name]
         assert [w["step"] for w in path] == [1, 2, 3]
         assert path[0]["kl_nats"]["value"] == pytest.approx(0, abs=1e-5) and max(w["kl_nats"]["value"] for w in path) > 0.01
@@ -66,11 +66,17 @@ def test_the_path_of_each_run_begins_at_the_start_and_shows_proxy_and_gold(found
 
 
 def test_the_logged_means_are_those_of_the_path(found: dict[str, Any], folder: Path) -> None:
-    for name in ("ppo", "raft"):
+    for name in ("ppo", "online_dpo", "raft"):
         rows = [json.loads(line) for line in (folder / "run" / name / "metrics.jsonl").read_text().splitlines()]
         for row, w in zip(rows, found["paths"][name], strict=True):
             assert w["reward"]["value"] == pytest.approx(row["reward/mean"]) and w["gold"]["value"] == pytest.approx(row["reward/part_gold"])
             assert w["kl_nats"]["value"] == row["policy/kl_ref_nats"]
+
+
+def test_ppo_raft_and_online_dpo_sample_as_many_answers_and_are_judged_alike(folder: Path) -> None:
+    configs = [json.loads((folder / "run" / name / "config.json").read_text()) for name in ("ppo", "online_dpo", "raft")]
+    assert {c["reward"] for c in configs} == {f"model:{folder / 'run' / 'reward_model'}"} and {c["gold"] for c in configs} == {"length:3"}
+    assert {c.get("problems_per_step", c.get("pairs_per_step")) * c["group_size"] * c["steps"] for c in configs} == {16 * 3}
 
 
 def test_best_of_one_is_the_start(found: dict[str, Any]) -> None:
@@ -126,12 +132,12 @@ def test_the_page_draws_the_frontier_and_the_over_optimisation_of_each_run(folde
     drawn = pictures((folder / "run" / "report.html").read_text())
     titles = [svg.attrib["aria-label"] for svg in drawn]
     assert [t.split(" (")[0] for t in titles] == [
-        "proxy reward against KL", "gold reward against KL", "ppo along its run", "raft along its run", "best of n answers of the start",
+        "proxy reward against KL", "gold reward against KL", "ppo along its run", "online_dpo along its run", "raft along its run", "best of n answers of the start",
     ]  # fmt: skip
     assert all("n = " in title or "n ≤ " in title for title in titles)
     space = "{http://www.w3.org/2000/svg}"
     for svg in drawn[:2]:
-        assert len(svg.findall(f"{space}circle")) == 2 * 4, "a dot for each model, and one in the legend"
+        assert len(svg.findall(f"{space}circle")) == 2 * 5, "a dot for each model, and one in the legend"
     for svg in drawn[2:]:
         lines = svg.findall(f"{space}polyline")
         assert [len(line.attrib["points"].split()) for line in lines] == [3, 3], "proxy and gold at every step, or every n"
