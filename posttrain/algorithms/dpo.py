@@ -51,7 +51,7 @@ from posttrain.training.displacement import Displacement, displacement
 from posttrain.training.job import Job
 from posttrain.training.loop import StepResult, Trained
 from posttrain.training.pairs import AnswerLogprobs, LabelledTokens, PairTokens, answer_sums, answers_step, flat_labels, flat_sequences
-from posttrain.training.reference import Reference, kl_metrics
+from posttrain.training.reference import Reference, is_ancestor, kl_metrics
 from posttrain.training.rounds import Round, attempt, require_scores, rollout_rows, summary
 from posttrain.training.scored import scored_task
 from posttrain.training.settings import Settings
@@ -79,7 +79,7 @@ class Config(Settings):
     out: Path = Path("runs/dpo")
     """The run's folder; the same command again goes on where it stopped."""
     reference: str = ""
-    """What log-ratios are taken to; empty takes the model that the run begins with."""
+    """What log-ratios are taken to: the model that the run begins with (empty), or one that it was trained from."""
 
     loss: Literal["dpo", "robust", "ipo", "kto", "orpo", "simpo"] = "dpo"
     """Which objective."""
@@ -370,15 +370,17 @@ async def train(config: Config) -> Path:
 
 
 def _reference(config: Config, policy: Policy, job: Job) -> Reference:
-    """The reference, which must be what the policy starts from: log-ratios to anything else do not begin at 0."""
+    """The reference: what the policy starts from, or what that was trained from (log-ratios then do not begin at 0, as in a second round
+    of preferences against the first model). To anything else they would tell of a difference that no training made."""
     reference = Reference.of(policy, config.reference or config.model, config.dtype, bool(config.lora_rank) and not config.reference)
     if config.reference and job.state is None:
         probe = [TokenSequence((i,), tuple(range(i + 1, i + 9))) for i in range(3, 60, 9)]
         gap = (policy.score(probe)[0] - torch.cat(reference.logprobs(probe))).abs().mean().item()
-        if gap > 0.05:
+        if gap > 0.05 and not is_ancestor(config.reference, config.model):
             raise UserError(
                 f"the reference '{config.reference}' is not the model that training starts from ('{config.model}': their log-probs differ by"
-                f" {gap:.2g} nats a token), so that preferences would be judged by a difference that training did not make; leave --reference out"
+                f" {gap:.2g} nats a token), nor one that it was trained from, so that preferences would be judged by a difference that training did"
+                " not make; leave --reference out"
             )
     return reference
 
