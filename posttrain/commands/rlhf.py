@@ -204,7 +204,8 @@ def _chosen_as_conversations(args: Args) -> Path:
     """The chosen answers, to be imitated first."""
     from posttrain.data.pairs import load_pairs
 
-    return _jsonl(args.out / "sft_data.jsonl", [{"messages": _turns((*p.prompt, *p.chosen))} for p in load_pairs(args.data).items])
+    rows = [{"messages": _turns((*p.prompt, *p.chosen))} | ({"tools": p.tools} if p.tools else {}) for p in load_pairs(args.data).items]
+    return _jsonl(args.out / "sft_data.jsonl", rows)
 
 
 def _prompts(args: Args) -> Path:
@@ -225,8 +226,10 @@ async def _made_pairs(args: Args, start: str) -> Path:
     return path
 
 
-def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
-    return [{"role": m.role, "content": m.content} for m in messages]
+def _turns(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    from posttrain.agents.chat import message_json
+
+    return [message_json(m) for m in messages]
 
 
 def _jsonl(path: Path, rows: Sequence[dict[str, Any]]) -> Path:

@@ -95,6 +95,8 @@ class Prompts:
     def problems(self, split_name: str) -> Sequence[Problem]:
         if not self._found:
             loaded = load_prompts(self.path)
+            if told := next((c.id for c in loaded.items if c.tools), None):
+                raise UserError(f"{told} in '{self.path}' describes tools of its own, with which no prompt is answered: leave them out, and give --tools")
             unique = {c.messages: Problem(c.id, c.messages, "") for c in loaded.items}
             share = max(self.test_frac, min(0.25, 8 / len(unique))) if len(unique) > 1 else 0.0  # about 8 to measure on, if that leaves most
             learned, heldout = split(list(unique.values()), share, lambda problem: problem.messages)

@@ -147,6 +147,9 @@ BAD_STEPS = {
     "no steps": ({**STEPS, "completions": []}, "no completions"),
     "no prompt": ({**STEPS, "prompt": ""}, "no prompt"),
     "a pair": (PAIR, "no completions"),
+    "two users in a row": ({**STEPS, "prompt": turns("uu")}, "two turns of the user in a row"),
+    "a prompt that ends with the assistant": ({**STEPS, "prompt": turns("ua")}, "ends in a turn of the assistant"),
+    "tools": ({**STEPS, "tools": [{"type": "function"}]}, "has tools"),
 }
 
 
@@ -155,6 +158,26 @@ def test_labelled_steps_that_are_none_are_named_by_their_line(case: str, train, 
     row, why = BAD_STEPS[case]
     file = written(tmp_path / "steps.jsonl", [STEPS, {**STEPS, "prompt": "1+2?"}, row])
     refused(train("reward-model", "--kind", "process", "--data", file, "--steps", 1), f"{file} line 3", why)
+
+
+BAD_PROMPTS = {
+    "two users in a row": ({"prompt": turns("uu")}, "two turns of the user in a row"),
+    "a system message that comes late": ({"prompt": turns("usu")}, "system message that is not the first"),
+    "the assistant first": ({"prompt": turns("au")}, "speaks before anybody else"),
+    "a prompt that ends with the assistant": ({"prompt": turns("ua")}, "no prompt that ends in a user's turn"),
+    "two systems": ({"prompt": turns("su"), "system": "another"}, "a system text beside its messages and another among them"),
+    "an empty prompt": ({"prompt": " "}, "empty user"),
+    "tools of its own": ({"prompt": "x", "tools": [{"type": "function", "function": {"name": "f"}}]}, "describes tools of its own"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PROMPTS)
+def test_a_prompt_that_is_none_is_named_by_its_line_wherever_answers_are_sampled(case: str, train, tmp_path: Path) -> None:
+    row, why = BAD_PROMPTS[case]
+    file = written(tmp_path / "prompts.jsonl", [{"prompt": "1+1?"}, {"prompt": "1+2?"}, row])
+    for words in (("ppo",), ("reject",), ("grpo",), ("dpo",), ("distill", "--teacher-system", "Be brief.")):
+        rule = () if words[0] == "distill" else RULE
+        refused(train(*words, "--task", file, *rule, "--steps", 1), "line 3", why)
 
 
 # ------------------------------------------------------------------------------------------------------------ whole files
