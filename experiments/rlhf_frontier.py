@@ -52,10 +52,10 @@ class Config:
     model: str = "smollm2"
     out: Path = Path("runs/experiments/rlhf_frontier")
     target_words: int = 12
-    made_pairs: int = 160
-    reward_steps: int = 24
-    dpo_steps: int = 16
-    rl_steps: int = 10
+    made_pairs: int = 128
+    reward_steps: int = 20
+    dpo_steps: int = 12
+    rl_steps: int = 8
     answers_per_step: int = 32
     group_size: int = 4
     max_tokens: int = 32

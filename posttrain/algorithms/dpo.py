@@ -53,7 +53,7 @@ from posttrain.training.loop import StepResult, Trained
 from posttrain.training.pairs import AnswerLogprobs, LabelledTokens, PairTokens, answer_sums, answers_step, flat_labels, flat_sequences
 from posttrain.training.reference import Reference, is_ancestor, kl_metrics
 from posttrain.training.rounds import Round, attempt, require_scores, rollout_rows, summary
-from posttrain.training.scored import scored_task
+from posttrain.training.scored import answerable, prompt_files, scored_task
 from posttrain.training.settings import Settings
 from posttrain.training.stream import Stream
 from posttrain.training.texts import WhenTooLong, fit
@@ -109,7 +109,7 @@ class Config(Settings):
     when_bad: Literal["error", "drop"] = "error"
     """Refuse a file with an unusable pair, or leave such out and count them."""
     when_too_long: WhenTooLong = "drop"
-    """Leave out and count pairs that do not fit the context, or refuse the file."""
+    """Leave out and count pairs that do not fit the context (online: prompts that leave it no room for an answer), or refuse them."""
     heldout_frac: float = 0.1
     """Share of the file's pairs that is never learned from, by content: accuracy is measured on them."""
     measure_every: int = 20
@@ -353,12 +353,12 @@ async def train(config: Config) -> Path:
         raise UserError("DPO needs either pairs (--data FILE.jsonl) or a task to make them on (--task NAME, and --reward if not its own)")
     if config.reward and config.data:
         raise UserError("--reward judges the policy's own samples: give it with --task, not with --data")
-    job = Job.open(config, "dpo", [config.data] if config.data else [])
+    job = Job.open(config, "dpo", [config.data] if config.data else prompt_files(config.task))
     trained = job.trained(job.load_policy())
     policy = trained.policy
     reference = _reference(config, policy, job) if config.needs_reference else None
     if config.is_online:
-        learner = Learner(trained, reference, await _own_samples(config, trained), [], config)
+        learner = Learner(trained, reference, await _own_samples(config, trained, job), [], config)
     else:
         learned, heldout = _examples(config, policy, job)
         learner = Learner(trained, reference, _from_file(config, trained, learned), heldout, config)
@@ -410,11 +410,11 @@ def _from_file(config: Config, trained: Trained, examples: Examples):
     return take
 
 
-async def _own_samples(config: Config, trained: Trained):
+async def _own_samples(config: Config, trained: Trained, job: Job):
     task = await scored_task(config.task, config.reward, config.dtype, gold=config.gold)
-    problems = task.problems("train")
     policy = trained.policy
     agent = make_agent(policy, Sampling(config.temperature, config.max_tokens), config.tools, config.tool_steps, config.task)
+    problems = await answerable(job, task, policy, agent, config.when_too_long)
 
     async def take() -> tuple[list[PairTokens], Round]:
         stream = Stream(problems, config.seed, trained.position)

@@ -49,9 +49,10 @@ from posttrain.training.job import Job
 from posttrain.training.loop import StepResult, Trained
 from posttrain.training.reference import Reference, kl_metrics
 from posttrain.training.rounds import Round, attempt, require_scores, rollout_rows, summary
-from posttrain.training.scored import scored_task
+from posttrain.training.scored import answerable, prompt_files, scored_task
 from posttrain.training.settings import Settings
 from posttrain.training.stream import Stream
+from posttrain.training.texts import WhenTooLong
 from posttrain.training.watch import Watch, over_updates
 from posttrain.types import Agent, Problem, Rollout, Sampling, Task, UserError
 
@@ -81,6 +82,8 @@ class Config(Settings):
     """Let the model call tools: NAME[:key=value,…][,NAME…] of calculator, python, files, search, web, mcp; task takes those of --task."""
     tool_steps: int = 4
     """With --tools: turns of the model in one attempt, at most."""
+    when_too_long: WhenTooLong = "drop"
+    """Leave out and count problems whose prompts leave the context no room for an answer, or refuse them."""
     temperature: float = 1.0
     """Of sampling; the loss speaks of the same tempered policy."""
 
@@ -399,10 +402,11 @@ async def train(config: Config) -> Path:
     answer that its own judge refuses, and where nothing in the first step could be scored.
     """
     task = await scored_task(config.task, config.reward, config.dtype, gold=config.gold)
-    job = Job.open(config, "grpo")
+    job = Job.open(config, "grpo", prompt_files(config.task))
     trained = job.trained(job.load_policy())
     policy = trained.policy
     reference = Reference.of(policy, config.model, config.dtype, bool(config.lora_rank)) if config.kl_coef else None
     agent = make_agent(policy, Sampling(config.temperature, config.max_tokens), config.tools, config.tool_steps, config.task)
-    learner = Learner(trained, agent, task, task.problems("train"), reference, config)
+    problems = await answerable(job, task, policy, agent, config.when_too_long)
+    learner = Learner(trained, agent, task, problems, reference, config)
     return await job.run_steps(trained, lambda number: step(learner, is_first=number == 1))

@@ -15,7 +15,8 @@ Of the published implementation details (2403.17031; Huang et al. 2022, "The 37 
 
 Deviations: the critic is a model of its own (`--critic own`, started from `--critic-model`, best a reward model) or a linear
 head on the policy (`shared`, its weights starting at 0); with `own`, each has its own optimizer and learning rate, and the value
-loss is not scaled. Learning rates are constant after warm-up. Means are over the tokens of the optimizer step. Answers
+loss is not scaled. Learning rates are constant after warm-up. A reward model's scores are not shifted to a mean of 0 first (the critic
+learns a constant; `--whiten-rewards` scales), and a new scalar head starts at a deviation of .02. Means are over the tokens of the optimizer step. Answers
 that could not be scored get no gradient and are in no statistic.
 """
 
@@ -46,9 +47,10 @@ from posttrain.training.job import Job
 from posttrain.training.loop import StepResult
 from posttrain.training.reference import Reference, check_same_tokens, kl_metrics
 from posttrain.training.rounds import Round, attempt, require_scores, rollout_rows, summary
-from posttrain.training.scored import scored_task
+from posttrain.training.scored import answerable, prompt_files, scored_task
 from posttrain.training.settings import Settings
 from posttrain.training.stream import Stream
+from posttrain.training.texts import WhenTooLong
 from posttrain.training.watch import Watch, over_updates
 from posttrain.types import Agent, Problem, Sampling, Task, UserError
 
@@ -78,6 +80,8 @@ class Config(Settings):
     """Let the model call tools: NAME[:key=value,…][,NAME…] of calculator, python, files, search, web, mcp; task takes those of --task."""
     tool_steps: int = 4
     """With --tools: turns of the model in one attempt, at most."""
+    when_too_long: WhenTooLong = "drop"
+    """Leave out and count problems whose prompts leave the context no room for an answer, or refuse them."""
     temperature: float = 1.0
     """Of sampling; the loss speaks of the same tempered policy."""
     truncated: Literal["score", "penalty", "bootstrap"] = "score"
@@ -340,13 +344,14 @@ async def train(config: Config) -> Path:
     nothing could be scored.
     """
     task = await scored_task(config.task, config.reward, config.dtype, gold=config.gold)
-    job = Job.open(config, "ppo")
+    job = Job.open(config, "ppo", prompt_files(config.task))
     policy = job.load_policy()
     trained = ActorCritic(policy, Optimizer(policy.parameters(), config.optim), critic=_critic(config, job, policy), kl_coef=config.kl_coef)
     trained = job.restored(trained)
     reference = Reference.of(policy, config.model, config.dtype, bool(config.lora_rank)) if config.kl_coef or config.watch_kl else None
     agent = make_agent(policy, Sampling(config.temperature, config.max_tokens), config.tools, config.tool_steps, config.task)
-    learner = Learner(trained, agent, task, task.problems("train"), reference, config)
+    problems = await answerable(job, task, policy, agent, config.when_too_long)
+    learner = Learner(trained, agent, task, problems, reference, config)
     return await job.run_steps(trained, lambda number: step(learner, number))
 
 

@@ -34,9 +34,10 @@ from posttrain.training.likelihood import likelihood_step
 from posttrain.training.loop import StepResult, Trained
 from posttrain.training.reference import Reference, kl_metrics
 from posttrain.training.rounds import Round, attempt, require_scores, rollout_rows, summary
-from posttrain.training.scored import scored_task
+from posttrain.training.scored import answerable, prompt_files, scored_task
 from posttrain.training.settings import Settings
 from posttrain.training.stream import Stream
+from posttrain.training.texts import WhenTooLong
 from posttrain.types import Agent, Problem, Sampling, Task, UserError
 
 
@@ -64,6 +65,8 @@ class Config(Settings):
     """Let the model call tools: NAME[:key=value,…][,NAME…] of calculator, python, files, search, web, mcp; task takes those of --task."""
     tool_steps: int = 4
     """With --tools: turns of the model in one attempt, at most."""
+    when_too_long: WhenTooLong = "drop"
+    """Leave out and count problems whose prompts leave the context no room for an answer, or refuse them."""
     temperature: float = 1.0
     """Of sampling; learning is at temperature 1."""
     keep: Literal["best", "threshold", "weighted"] = "best"
@@ -191,10 +194,11 @@ def kept_reward(values_PG: Tensor, weights_PG: Tensor) -> float:
 async def train(config: Config) -> Path:
     """Run, or take up, a whole training; returns the last checkpoint. Raises UserError as the other methods do."""
     task = await scored_task(config.task, config.reward, config.dtype, gold=config.gold)
-    job = Job.open(config, "reject")
+    job = Job.open(config, "reject", prompt_files(config.task))
     trained = job.trained(job.load_policy())
     policy = trained.policy
     agent = make_agent(policy, Sampling(config.temperature, config.max_tokens), config.tools, config.tool_steps, config.task)
     reference = Reference.of(policy, config.model, config.dtype, bool(config.lora_rank)) if config.watch_kl else None
-    learner = Learner(trained, agent, task, task.problems("train"), config, reference)
+    problems = await answerable(job, task, policy, agent, config.when_too_long)
+    learner = Learner(trained, agent, task, problems, config, reference)
     return await job.run_steps(trained, lambda _: step(learner))

@@ -7,12 +7,18 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from posttrain.batching import TokenSequence
 from posttrain.data.conversations import load_prompts
 from posttrain.data.loaded import split
+from posttrain.policy.hf import Policy
+from posttrain.renderer import Tools
 from posttrain.rewards.weighted import Reward
-from posttrain.tasks import TASKS, check_gold
 from posttrain.tasks import load as load_task
-from posttrain.types import Problem, Rollout, Score, Task, UserError, unscored
+from posttrain.tasks import TASKS, check_gold
+from posttrain.training.agents import offered
+from posttrain.training.job import Job
+from posttrain.training.texts import Fitted, WhenTooLong, fit
+from posttrain.types import Agent, Problem, Rollout, Score, Task, UserError, unscored
 
 
 @dataclass(frozen=True)
@@ -136,6 +142,28 @@ async def scored_task(task: str, reward: str = "", dtype: str = "auto", judged: 
         raise UserError(f"the prompts of '{task}' have no judge of their own: give --reward model:FOLDER, process:FOLDER, judge:MODEL, pairwise:MODEL, length:WORDS or format:REGEX")
     await check_gold(found, problems[:16])
     return found
+
+
+async def answerable(job: Job, task: Task, policy: Policy, agent: Agent, when_too_long: WhenTooLong) -> Sequence[Problem]:
+    """The problems to train on whose prompts, with the tools that the agent offers, leave the policy room for an answer; `data.json` counts
+    what is left out. Raises UserError as `prompts_that_fit`."""
+    problems = task.problems("train")
+    found = prompts_that_fit(problems, policy, when_too_long, await offered(agent, *problems[:1]))
+    if found.dropped:
+        job.describe(problems=len(found.items), left_out=found.dropped)
+    return found.items
+
+
+def prompts_that_fit(problems: Sequence[Problem], policy: Policy, when_too_long: WhenTooLong = "drop", tools: Tools = ()) -> Fitted:
+    """The problems whose prompts leave room for one token at least. Raises UserError as `texts.fit`."""
+    read = lambda problem: TokenSequence(policy.renderer.prompt(problem.messages, tools), (0,))  # noqa: E731
+    name = lambda problem: f"{problem.id}, with one token of an answer,"  # noqa: E731
+    return fit(problems, read, lambda made: [made], policy.max_context, when_too_long, name)
+
+
+def prompt_files(task: str) -> list[str]:
+    """The file of prompts that `task` names, if it does: a run goes on only with the same content."""
+    return [task] if _is_file(task) else []
 
 
 def _is_file(task: str) -> bool:

@@ -14,6 +14,7 @@ from posttrain.policy.hf import load_policy
 from posttrain.policy.models import last_checkpoint
 from posttrain.policy.scalar import load_scalar
 from tests.algorithms.kills import finish, kill_when, left_by, n_steps
+from tests.small_models import write_model
 
 STEPS = 5
 COMMON = ("--model", "tiny", "--dtype", "float32", "--steps", STEPS, "--checkpoint-every", 2, "--learning-rate", "5e-3", "--seed", 3)
@@ -144,6 +145,16 @@ def test_a_run_knows_its_data_again(data: dict[str, Path], tmp_path: Path, capsy
     assert "files_sha256" in capsys.readouterr().err
 
 
+def test_a_run_knows_its_prompts_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "prompts.jsonl"
+    argv = ["train", "reject", "--model", "tiny", "--task", str(file), "--reward", "length:3", "--max-tokens", "4", "--steps", "1", "--out", str(tmp_path / "run")]
+    file.write_text("".join(json.dumps({"prompt": f"{i}?"}) + "\n" for i in range(9)))
+    assert cli.run(argv) == cli.DONE
+    file.write_text("".join(json.dumps({"prompt": f"{i}!"}) + "\n" for i in range(9)))
+    assert cli.run(argv) == cli.USAGE
+    assert "files_sha256" in capsys.readouterr().err
+
+
 REFUSED = {
     "no data for SFT": (("sft",), "--data"),
     "neither data nor task": (("dpo",), "either pairs"),
@@ -192,3 +203,19 @@ def test_what_the_start_was_trained_from_may_be_the_reference(undisturbed, data:
     argv[argv.index("tiny")] = str(tmp_path / "second")
     assert cli.run([*argv, "--reference", "tiny"]) == cli.DONE
     assert cli.run([*argv[:-1], str(tmp_path / "fourth"), "--reference", str(undisturbed("kto"))]) == cli.USAGE, "a cousin is no ancestor"
+
+
+OTHERS = {"qwen2": {}, "gpt2": {"n_positions": 512}, "gemma3_text": {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}}
+"""Architectures unlike the tiny model's: biases and tied weights, learned positions and dropout, windows and norms of their own."""
+
+
+@pytest.mark.parametrize("method", ["sft", "reward model with an adapter", "process reward model", "ppo with a shared critic and an adapter", "ppo", "dpo", "online dpo", "raft", "distillation"])
+@pytest.mark.parametrize("architecture", OTHERS)
+def test_every_method_trains_models_of_other_architectures(architecture: str, method: str, data: dict[str, Path], tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", architecture, **{"max_position_embeddings": 512, **OTHERS[architecture]})
+    argv = argv_of(method, data, tmp_path / "run")
+    argv[argv.index("tiny")], argv[argv.index("--steps") + 1] = str(model), "1"
+    assert cli.run([*argv, "--warmup-steps", "0"]) == cli.DONE
+    (row,) = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert row["policy/grad_norm"] > 0
+    (load_scalar if "reward model" in method else load_policy)(str(tmp_path / "run"), "float32")
