@@ -16,7 +16,7 @@ Of the published implementation details (2403.17031; Huang et al. 2022, "The 37 
 Deviations: the critic is a model of its own (`--critic own`, started from `--critic-model`, best a reward model) or a linear
 head on the policy (`shared`, its weights starting at 0); with `own`, each has its own optimizer and learning rate, and the value
 loss is not scaled. Learning rates are constant after warm-up. A reward model's scores are not shifted to a mean of 0 first (the critic
-learns a constant; `--whiten-rewards` scales), and a new scalar head starts at a deviation of .02. Means are over the tokens of the optimizer step. Answers
+learns a constant, and `--whiten-rewards` scales). Means are over the tokens of the optimizer step. Answers
 that could not be scored get no gradient and are in no statistic.
 """
 

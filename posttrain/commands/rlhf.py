@@ -54,7 +54,7 @@ class Args:
     learning_rate: float = 1e-5
     """Of every step but the critic's and the reward model's, which take twice as much."""
     lora_rank: int = 0
-    """Rank of LoRA adapters; 0 trains all weights."""
+    """Rank of the LoRA adapters of PPO, DPO and RAFT; 0 trains all weights, as SFT and the reward model always do."""
     max_tokens: int = 48
     """Longest answer, in tokens."""
     made_pairs: int = 256
