@@ -25,6 +25,8 @@ class Args:
     """The base or SFT model to begin with."""
     data: str = ""
     """Preferences, .jsonl or .jsonl.gz; empty makes them of the model's own samples by the gold reward."""
+    when_bad: Literal["error", "drop"] = "error"
+    """Refuse --data with an unusable pair, or leave such out and count them."""
     task: str = ""
     """Prompts to optimise on, and their own judge as the gold reward; empty takes the prompts of --data."""
     gold: str = ""
@@ -78,6 +80,7 @@ async def main(args: Args) -> int:
     from posttrain.commands.rlhf_measuring import measured
 
     _check(args)
+    _check_gold(args)
     make_folder(args.out)
     _claim(args)
     start = await _sft(args)
@@ -106,6 +109,14 @@ def _check(args: Args) -> None:
             raise UserError(f"--{name.replace('_', '-')} must be at least {least}")
     if not args.beta > 0:
         raise UserError("--beta must be above 0: it is the reward of a nat")
+
+
+def _check_gold(args: Args) -> None:
+    """A gold reward that cannot be had is said before the first stage, and not behind the third."""
+    from posttrain.training.rewards import load_reward
+
+    if args.gold:
+        load_reward(args.gold, args.dtype)
 
 
 def _claim(args: Args) -> None:
@@ -156,7 +167,7 @@ async def _reward_model(args: Args, start: str, pairs: str) -> None:
     from posttrain.algorithms import reward_model
 
     if not _is_finished(args, "reward_model", args.reward_steps):
-        await reward_model.train(reward_model.Config(model=start, data=pairs, **_common(args, "reward_model", args.reward_steps, 2)))
+        await reward_model.train(reward_model.Config(model=start, data=pairs, when_bad=args.when_bad, **_common(args, "reward_model", args.reward_steps, 2)))
 
 
 async def _ppo(args: Args, start: str, pairs: str, learned: Mapping[str, str]) -> None:
@@ -174,7 +185,9 @@ async def _dpo(args: Args, start: str, pairs: str, learned: Mapping[str, str]) -
     from posttrain.algorithms import dpo
 
     if not _is_finished(args, "dpo", args.dpo_steps):
-        await dpo.train(dpo.Config(model=start, data=pairs, beta=args.beta, lora_rank=args.lora_rank, **_common(args, "dpo", args.dpo_steps)))
+        await dpo.train(dpo.Config(
+            model=start, data=pairs, when_bad=args.when_bad, beta=args.beta, lora_rank=args.lora_rank, **_common(args, "dpo", args.dpo_steps),
+        ))  # fmt: skip
 
 
 async def _online_dpo(args: Args, start: str, pairs: str, learned: Mapping[str, str]) -> None:
@@ -204,14 +217,14 @@ def _chosen_as_conversations(args: Args) -> Path:
     """The chosen answers, to be imitated first."""
     from posttrain.data.pairs import load_pairs
 
-    rows = [{"messages": _turns((*p.prompt, *p.chosen))} | ({"tools": p.tools} if p.tools else {}) for p in load_pairs(args.data).items]
+    rows = [{"messages": _turns((*p.prompt, *p.chosen))} | ({"tools": p.tools} if p.tools else {}) for p in load_pairs(args.data, args.when_bad).items]
     return _jsonl(args.out / "sft_data.jsonl", rows)
 
 
 def _prompts(args: Args) -> Path:
     from posttrain.data.pairs import load_pairs
 
-    return _jsonl(args.out / "prompts.jsonl", [{"id": p.id, "prompt": _turns(p.prompt)} for p in load_pairs(args.data).items])
+    return _jsonl(args.out / "prompts.jsonl", [{"id": p.id, "prompt": _turns(p.prompt)} for p in load_pairs(args.data, args.when_bad).items])
 
 
 async def _made_pairs(args: Args, start: str) -> Path:

@@ -43,9 +43,9 @@ def load_conversations(path: str | Path, when_bad: WhenBad = "error") -> Loaded[
     return load_rows(path, _conversation, when_bad)
 
 
-def load_prompts(path: str | Path, when_bad: WhenBad = "error") -> Loaded[Conversation]:
+def load_prompts(path: str | Path) -> Loaded[Conversation]:
     """What a model is to answer: each row's prompt, or its messages up to the last turn that is not the assistant's."""
-    return load_rows(path, _prompt, when_bad)
+    return load_rows(path, _prompt, way_out="take it out of the file")
 
 
 def _conversation(place: str, row: Mapping[str, Any]) -> Conversation:

@@ -39,7 +39,7 @@ def load_reward(spec: str, dtype: str = "auto") -> Reward:
         case "judge":
             return load_judge(argument, dtype).grade
         case "pairwise":
-            raise UserError(f"{spec} compares attempts with their siblings, and judges none alone: give it as --reward of a training, or say judge:{argument}")
+            raise UserError(f"{spec} compares attempts with their siblings, and judges none alone: give it as the --reward of a training or of prefer, or say judge:{argument}")
         case "length":
             return near_length(_positive(argument))
         case "format":

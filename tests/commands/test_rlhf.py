@@ -221,6 +221,8 @@ REFUSED = {
     "a KL below 0": (("--task", "arithmetic", "--kl-coef", "-1"), "--kl-coef"),
     "no reward per nat": (("--task", "arithmetic", "--beta", "0"), "--beta"),
     "data that is not there": (("--data", "nowhere.jsonl"), "nowhere.jsonl"),
+    "a gold reward that there is not": (("--task", "arithmetic", "--gold", "karma:5"), "karma:5"),
+    "a gold reward that judges no answer alone": (("--task", "arithmetic", "--gold", "pairwise:tiny"), "judge:tiny"),
 }
 
 
@@ -230,6 +232,25 @@ def test_bad_flags_are_refused_in_one_sentence(case: str, tmp_path: Path, capsys
     assert cli.run(["rlhf", "--model", "tiny", "--out", str(tmp_path / "run"), *argv]) == cli.USAGE
     said = capsys.readouterr().err.strip().splitlines()
     assert named in said[-1] and sum(line.startswith("posttrain: ") for line in said) == 1
+
+
+@pytest.mark.parametrize("flags", [("--gold", "karma:5"), ("--gold", "pairwise:tiny")])
+def test_a_gold_reward_that_cannot_be_had_is_said_before_anything_is_trained(flags: tuple[str, ...], tmp_path: Path) -> None:
+    assert cli.run(["rlhf", "--model", "tiny", "--task", "arithmetic", "--out", str(tmp_path / "run"), *flags]) == cli.USAGE
+    assert not (tmp_path / "run").exists()
+
+
+def test_unusable_pairs_are_refused_or_left_out_of_every_stage_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"prompt": f"{a}+{b}?", "chosen": str(a + b), "rejected": f"{a * b} it is"} for a in range(4) for b in range(4)]
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"prompt": "x", "chosen": "y", "rejected": "y"}]))
+    settings = [*SETTINGS[: SETTINGS.index("--gold")], *SETTINGS[SETTINGS.index("--gold") + 2 : SETTINGS.index("--methods")], "--sft-steps", "1", "--methods", "dpo"]
+    argv = ["rlhf", "--data", str(data), "--out", str(tmp_path / "run"), *settings]
+    assert cli.run(argv) == cli.USAGE and "line 17: has the same answer as chosen and rejected" in capsys.readouterr().err
+    assert cli.run([*argv[:-len(settings) - 1], str(tmp_path / "other"), *settings, "--when-bad", "drop"]) == cli.DONE
+    for stage in ("reward_model", "dpo"):
+        assert json.loads((tmp_path / "other" / stage / "data.json").read_text())["left_out"] == {"has the same answer as chosen and rejected": 1}
+    assert len((tmp_path / "other" / "sft_data.jsonl").read_text().splitlines()) == 16
 
 
 def test_preferences_of_a_file_begin_with_sft_on_the_chosen_answers(tmp_path: Path) -> None:
