@@ -1,23 +1,27 @@
-"""Can a system prompt be distilled into the weights: the behaviour kept, the tokens saved?
+"""Can a long system prompt be distilled into the weights: the behaviour kept, the tokens saved?
 
-The teacher is the model itself behind a system message that asks for brevity; the student sees the bare request, samples its
-own answers, and learns the teacher's distribution on them (reverse KL over the whole vocabulary; 2112.00861, 2209.15189).
+The teacher is the model itself behind a system message that asks for brevity and shows it in six examples; the student sees the bare
+request (behind the short system message that SmolLM2's chat template writes by itself), samples its own answers, and learns the
+teacher's distribution on them (reverse KL over the whole vocabulary; 2112.00861, 2209.15189).
 Measured on requests held out, all with the same seeds: words per answer of the bare model, of the model with the message and
 of the student without it; how much of the message's effect the student keeps; what that costs elsewhere (a novella's
 log-likelihood); and how many prompt tokens each request saves.
 
 What would make this dishonest: measuring on the training requests; a behaviour that the message does not bring about in the
-first place (its effect is the first figure); calling "kept" what is merely "shorter" without the teacher beside it.
+first place (its effect is the first figure); calling "kept" what is merely "shorter" without the teacher beside it; a share of the
+effect without its interval, which is wide where the effect is small (answers are cut at 48 tokens, which hides some of it).
 
     python -m experiments.context_distillation
 
-Measured (2026-11-25, 5 min on 2 cores, seed 0):
-- words per answer: 37.3 [36.4 38.2] (n 25) bare, 30.2 [27.0 33.4] (n 25) with the message, 31.4 [28.6 34.1] (n 25)
+Measured (2026-11-25, 6 min on 2 cores, seed 0): most of the behaviour is kept without the prompt, and 141 tokens of every request are
+saved; no tax is seen on a novella.
+
+- words per answer: 36.9 [36.1 37.8] (n 25) bare, 27.4 [24.7 30.1] (n 25) with the message, 29.6 [26.9 32.2] (n 25)
   the student without it
-- change by the message -7.2 [-10.5 -3.8] (n 25), by distillation -5.9 [-8.8 -3.1] (n 25); share of the effect kept
-  0.83 [0.50 1.34] (n 25)
-- prompt tokens saved per request: 2
-- log-likelihood of the novella, nats per token: change -0.0052 [-0.0076 -0.0027] (n 23)
+- change by the message -9.5 [-12.0 -7.1] (n 25), by distillation -7.4 [-10.0 -4.7] (n 25); share of the effect kept
+  0.77 [0.60 0.95] (n 25)
+- prompt tokens saved per request: 141 [141 141] (n 25)
+- log-likelihood of the novella, nats per token: change 0.0023 [-0.0004 0.0050] (n 23)
 """
 
 from __future__ import annotations
@@ -41,7 +45,17 @@ from posttrain.statistics import mean_over_problems, paired_difference
 from posttrain.training.scored import Prompts
 from posttrain.types import Measurement, Message, Problem, Sampling
 
-SYSTEM = "You answer every request with one short sentence of at most eight words, and nothing else."
+SYSTEM = """\
+You are the clerk of a telegraph office, where every word costs money. You answer every request with one short sentence of at most eight \
+words, and nothing else: no greeting, no list, no explanation, no second sentence.
+
+Request: Tell me about a tiger. Answer: A large striped cat of Asia.
+Request: Describe a candle. Answer: Wax with a wick, burned for light.
+Request: What is special about Iceland? Answer: It has volcanoes, glaciers and hot springs.
+Request: Write something about gold. Answer: A soft yellow metal that never rusts.
+Request: Describe an onion. Answer: A round vegetable that makes you cry.
+Request: Tell me about Brazil. Answer: The largest country of South America."""
+"""None of these is among the requests."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +69,7 @@ class Config:
     group_size: int = 2
     max_tokens: int = 48
     problems: int = 25
-    samples: int = 4
+    samples: int = 8
     seed: int = 0
     optim: AdamWConfig = field(default_factory=lambda: AdamWConfig(learning_rate=2e-5, warmup_steps=3))
 
@@ -83,7 +97,7 @@ async def run(config: Config) -> None:
     record(__file__, config.out, config, found, [
         f"words per answer: {spoken(found['bare'], 1)} bare, {spoken(found['with the message'], 1)} with the message, {spoken(found['student'], 1)} the student without it",
         f"change by the message {spoken(effect, 1)}, by distillation {spoken(kept, 1)}; share of the effect kept {spoken(share, 2)}",
-        f"prompt tokens saved per request: {saved.value:.0f}",
+        f"prompt tokens saved per request: {spoken(saved, 0)}",
         f"log-likelihood of the novella, nats per token: change {spoken(novella, 4)}",
     ], started)  # fmt: skip
 

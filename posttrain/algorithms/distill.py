@@ -46,7 +46,7 @@ from posttrain.training.likelihood import likelihood_step
 from posttrain.training.loop import StepResult, Trained
 from posttrain.training.reference import Reference
 from posttrain.training.rounds import Round, attempt, rollout_rows, summary
-from posttrain.training.scored import scored_task
+from posttrain.training.scored import answerable, prompt_files, scored_task
 from posttrain.training.settings import Settings
 from posttrain.training.stream import Stream
 from posttrain.training.texts import WhenTooLong, completion, fit
@@ -80,7 +80,8 @@ class Config(Settings):
     max_tokens: int = 64
     """Longest answer, in tokens; with --tools the longest turn."""
     tools: str = ""
-    """With --on own: let student and teacher call tools: NAME[:key=value,…][,NAME…] of calculator, python, files, search, web, mcp."""
+    """With --on own: let student and teacher call tools: NAME[:key=value,…][,NAME…] of calculator, python, files, search, web, mcp; task
+    takes those of --task."""
     tool_steps: int = 4
     """With --tools: turns of the model in one attempt, at most."""
     temperature: float = 1.0
@@ -88,7 +89,7 @@ class Config(Settings):
     when_bad: Literal["error", "drop"] = "error"
     """With --on given: refuse a file with an unusable conversation, or leave such out and count them."""
     when_too_long: WhenTooLong = "drop"
-    """With --on given: leave out and count conversations that do not fit the context, or refuse the file."""
+    """Leave out and count conversations that do not fit the context, or prompts that leave it no room for an answer; or refuse them."""
     optim: AdamWConfig = field(default_factory=lambda: AdamWConfig(learning_rate=1e-5))
 
     def __post_init__(self) -> None:
@@ -104,7 +105,7 @@ class Config(Settings):
         self._only_if(self.on != "teacher", "--on own or --on given", "divergence")
         self._only_if(self.on == "own", "--on own", "tools")
         self._only_if(bool(self.tools), "--tools", "tool_steps")
-        self._only_if(self.on == "given", "--on given", "data", "when_bad", "when_too_long")
+        self._only_if(self.on == "given", "--on given", "data", "when_bad")
         self._only_if(self.on != "given", "--on own or --on teacher", "task", "group_size", "max_tokens")
 
 
@@ -283,16 +284,18 @@ async def train(config: Config) -> Path:
         raise UserError("distillation needs prompts: --task NAME, or --task FILE.jsonl")
     if not config.teacher and not config.teacher_system and config.on != "teacher":
         raise UserError("the teacher would be the student itself, and teach nothing: give --teacher MODEL, --teacher-system TEXT, or both")
-    job = Job.open(config, "distill", [config.data] if config.data else [])
+    job = Job.open(config, "distill", [config.data] if config.data else prompt_files(config.task))
     trained = job.trained(job.load_policy())
     policy = trained.policy
     teacher = _teacher(config, policy)
     system = (Message("system", _text(config.teacher_system)),) if config.teacher_system else ()
     task = await scored_task(config.task, judged=False) if config.on != "given" else None
     speaker = policy if config.on == "own" else teacher.policy
-    agent = make_agent(speaker, Sampling(config.temperature, config.max_tokens), config.tools, config.tool_steps)
+    agent = make_agent(speaker, Sampling(config.temperature, config.max_tokens), config.tools, config.tool_steps, config.task)
     given = _given(config, policy, teacher, system, job) if config.on == "given" else []
-    learner = Learner(trained, teacher, agent, task, task.problems("train") if task else [], given, system, config, await offered(agent))
+    problems = await answerable(job, task, speaker, agent, config.when_too_long) if task else []
+    tools = await offered(agent, *problems[:1])
+    learner = Learner(trained, teacher, agent, task, problems, given, system, config, tools)
     return await job.run_steps(trained, lambda _: step(learner))
 
 

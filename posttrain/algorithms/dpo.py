@@ -37,28 +37,27 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from posttrain.agents.loop import ModelAgent
 from posttrain.batching import TokenSequence, rollout_sequences
 from posttrain.data.loaded import split
 from posttrain.data.pairs import load_labelled, load_pairs
-from posttrain.engine.local import LocalEngine
 from posttrain.evals.records import plain
 from posttrain.losses import preference
 from posttrain.policy.hf import Policy
 from posttrain.policy.optim import AdamWConfig
 from posttrain.runs.folder import write_atomically
 from posttrain.statistics import mean_over_problems, rate_over_problems
+from posttrain.training.agents import make_agent
 from posttrain.training.displacement import Displacement, displacement
 from posttrain.training.job import Job
 from posttrain.training.loop import StepResult, Trained
 from posttrain.training.pairs import AnswerLogprobs, LabelledTokens, PairTokens, answer_sums, answers_step, flat_labels, flat_sequences
-from posttrain.training.reference import Reference
+from posttrain.training.reference import Reference, is_ancestor, kl_metrics
 from posttrain.training.rounds import Round, attempt, require_scores, rollout_rows, summary
-from posttrain.training.scored import scored_task
+from posttrain.training.scored import answerable, prompt_files, scored_task
 from posttrain.training.settings import Settings
 from posttrain.training.stream import Stream
 from posttrain.training.texts import WhenTooLong, fit
-from posttrain.types import Sampling, UserError
+from posttrain.types import Rollout, Sampling, UserError
 
 WITHOUT_REFERENCE = ("orpo", "simpo")
 WATCHED = 32
@@ -74,11 +73,13 @@ class Config(Settings):
     task: str = ""
     """Online: the task whose problems are answered, in place of --data."""
     reward: str = ""
-    """Online: what judges, in place of the task's own score: model:FOLDER, process:FOLDER, judge:MODEL, length:WORDS or format:REGEX."""
+    """Online: what judges, in place of the task's own score: model:FOLDER, process:FOLDER, judge:MODEL, pairwise:MODEL, length:WORDS or format:REGEX."""
+    gold: str = ""
+    """Online: a reward that is watched beside it and never learned from; empty watches the task's own score, if it has one."""
     out: Path = Path("runs/dpo")
     """The run's folder; the same command again goes on where it stopped."""
     reference: str = ""
-    """What log-ratios are taken to; empty takes the model that the run begins with."""
+    """What log-ratios are taken to: the model that the run begins with (empty), or one that it was trained from."""
 
     loss: Literal["dpo", "robust", "ipo", "kto", "orpo", "simpo"] = "dpo"
     """Which objective."""
@@ -97,14 +98,18 @@ class Config(Settings):
     group_size: int = 2
     """Online: answers to each problem, of which the best and the worst make the pair."""
     max_tokens: int = 64
-    """Online: longest answer, in tokens."""
+    """Online: longest answer, in tokens; with --tools the longest turn."""
+    tools: str = ""
+    """Online: let the model call tools: NAME[:key=value,…][,NAME…] of calculator, python, files, search, web, mcp; task takes those of --task."""
+    tool_steps: int = 4
+    """With --tools: turns of the model in one attempt, at most."""
     temperature: float = 1.0
     """Online: of sampling."""
 
     when_bad: Literal["error", "drop"] = "error"
     """Refuse a file with an unusable pair, or leave such out and count them."""
     when_too_long: WhenTooLong = "drop"
-    """Leave out and count pairs that do not fit the context, or refuse the file."""
+    """Leave out and count pairs that do not fit the context (online: prompts that leave it no room for an answer), or refuse them."""
     heldout_frac: float = 0.1
     """Share of the file's pairs that is never learned from, by content: accuracy is measured on them."""
     measure_every: int = 20
@@ -113,7 +118,7 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._at_least(1, "pairs_per_step", "max_tokens")
+        self._at_least(1, "pairs_per_step", "max_tokens", "tool_steps")
         self._at_least(0, "label_smoothing", "gamma", "good_weight", "bad_weight", "heldout_frac", "measure_every")
         if not self.beta > 0:
             raise UserError("--beta must be above 0: it is the reward of a nat")
@@ -129,7 +134,8 @@ class Config(Settings):
         self._only_if(self.loss == "simpo", "--loss simpo", "gamma")
         self._only_if(self.loss == "kto", "--loss kto", "good_weight", "bad_weight")
         self._only_if(self.needs_reference, f"a loss that has a reference, and {self.loss} has none", "reference")
-        self._only_if(self.is_online, "--task, in place of --data", "group_size", "max_tokens", "temperature")
+        self._only_if(self.is_online, "--task, in place of --data", "gold", "group_size", "max_tokens", "temperature", "tools")
+        self._only_if(bool(self.tools), "--tools", "tool_steps")
 
     @property
     def is_online(self) -> bool:
@@ -239,7 +245,8 @@ async def step(learner: Learner, number: int) -> StepResult:
     examples, round = await learner.take()
     taken_s = time.perf_counter() - started
     if round is not None:
-        metrics |= summary(round) | {"pairs/n": len(examples), "pairs/without_signal_frac": 1 - len(examples) / len(round.problems_P)}
+        watched = kl_metrics(learner.reference.gaps(round.rollouts).view(-1, config.group_size).tolist()) if learner.reference else {}
+        metrics |= summary(round) | watched | {"pairs/n": len(examples), "pairs/without_signal_frac": 1 - len(examples) / len(round.problems_P)}
     if examples:
         metrics |= descend(learner, examples)
     seconds = time.perf_counter() - started
@@ -346,12 +353,12 @@ async def train(config: Config) -> Path:
         raise UserError("DPO needs either pairs (--data FILE.jsonl) or a task to make them on (--task NAME, and --reward if not its own)")
     if config.reward and config.data:
         raise UserError("--reward judges the policy's own samples: give it with --task, not with --data")
-    job = Job.open(config, "dpo", [config.data] if config.data else [])
+    job = Job.open(config, "dpo", [config.data] if config.data else prompt_files(config.task))
     trained = job.trained(job.load_policy())
     policy = trained.policy
     reference = _reference(config, policy, job) if config.needs_reference else None
     if config.is_online:
-        learner = Learner(trained, reference, await _own_samples(config, trained), [], config)
+        learner = Learner(trained, reference, await _own_samples(config, trained, job), [], config)
     else:
         learned, heldout = _examples(config, policy, job)
         learner = Learner(trained, reference, _from_file(config, trained, learned), heldout, config)
@@ -363,15 +370,17 @@ async def train(config: Config) -> Path:
 
 
 def _reference(config: Config, policy: Policy, job: Job) -> Reference:
-    """The reference, which must be what the policy starts from: log-ratios to anything else do not begin at 0."""
+    """The reference: what the policy starts from, or what that was trained from (log-ratios then do not begin at 0, as in a second round
+    of preferences against the first model). To anything else they would tell of a difference that no training made."""
     reference = Reference.of(policy, config.reference or config.model, config.dtype, bool(config.lora_rank) and not config.reference)
     if config.reference and job.state is None:
         probe = [TokenSequence((i,), tuple(range(i + 1, i + 9))) for i in range(3, 60, 9)]
         gap = (policy.score(probe)[0] - torch.cat(reference.logprobs(probe))).abs().mean().item()
-        if gap > 0.05:
+        if gap > 0.05 and not is_ancestor(config.reference, config.model):
             raise UserError(
                 f"the reference '{config.reference}' is not the model that training starts from ('{config.model}': their log-probs differ by"
-                f" {gap:.2g} nats a token), so that preferences would be judged by a difference that training did not make; leave --reference out"
+                f" {gap:.2g} nats a token), nor one that it was trained from, so that preferences would be judged by a difference that training did"
+                " not make; leave --reference out"
             )
     return reference
 
@@ -401,11 +410,11 @@ def _from_file(config: Config, trained: Trained, examples: Examples):
     return take
 
 
-async def _own_samples(config: Config, trained: Trained):
-    task = await scored_task(config.task, config.reward, config.dtype)
-    problems = task.problems("train")
+async def _own_samples(config: Config, trained: Trained, job: Job):
+    task = await scored_task(config.task, config.reward, config.dtype, gold=config.gold)
     policy = trained.policy
-    agent = ModelAgent(LocalEngine(policy), policy.renderer, Sampling(config.temperature, config.max_tokens))
+    agent = make_agent(policy, Sampling(config.temperature, config.max_tokens), config.tools, config.tool_steps, config.task)
+    problems = await answerable(job, task, policy, agent, config.when_too_long)
 
     async def take() -> tuple[list[PairTokens], Round]:
         stream = Stream(problems, config.seed, trained.position)
@@ -430,8 +439,10 @@ def best_against_worst(round: Round) -> list[PairTokens]:
     return pairs
 
 
-def _one_sequence(rollout) -> TokenSequence:
-    (sequence,) = rollout_sequences(rollout)
+def _one_sequence(rollout: Rollout) -> TokenSequence:
+    sequence, *others = rollout_sequences(rollout)
+    if others:
+        raise UserError("pairs of attempts of several turns need a chat template that only appends: this one rewrites earlier turns of an attempt")
     return TokenSequence(sequence.prompt, sequence.tokens, sequence.predicted)  # at temperature 1: the policy that is kept
 
 

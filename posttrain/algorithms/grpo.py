@@ -47,11 +47,12 @@ from posttrain.policy.optim import Optimizer
 from posttrain.training.agents import make_agent
 from posttrain.training.job import Job
 from posttrain.training.loop import StepResult, Trained
-from posttrain.training.reference import Reference
+from posttrain.training.reference import Reference, kl_metrics
 from posttrain.training.rounds import Round, attempt, require_scores, rollout_rows, summary
-from posttrain.training.scored import scored_task
+from posttrain.training.scored import answerable, prompt_files, scored_task
 from posttrain.training.settings import Settings
 from posttrain.training.stream import Stream
+from posttrain.training.texts import WhenTooLong
 from posttrain.training.watch import Watch, over_updates
 from posttrain.types import Agent, Problem, Rollout, Sampling, Task, UserError
 
@@ -63,7 +64,7 @@ class Config(Settings):
     task: str = "arithmetic"
     """What to learn: NAME[:key=value,…], for example arithmetic:levels=2, rg:chain_sum, gsm8k:path=FILE, or a .jsonl file of prompts."""
     reward: str = ""
-    """What judges, in place of the task's own score: model:FOLDER, process:FOLDER, judge:MODEL, length:WORDS or format:REGEX."""
+    """What judges, in place of the task's own score: model:FOLDER, process:FOLDER, judge:MODEL, pairwise:MODEL, length:WORDS or format:REGEX."""
     gold: str = ""
     """A reward that is watched beside it and never learned from; empty watches the task's own score, if it has one."""
     out: Path = Path("runs/grpo")
@@ -81,6 +82,8 @@ class Config(Settings):
     """Let the model call tools: NAME[:key=value,…][,NAME…] of calculator, python, files, search, web, mcp; task takes those of --task."""
     tool_steps: int = 4
     """With --tools: turns of the model in one attempt, at most."""
+    when_too_long: WhenTooLong = "drop"
+    """Leave out and count problems whose prompts leave the context no room for an answer, or refuse them."""
     temperature: float = 1.0
     """Of sampling; the loss speaks of the same tempered policy."""
 
@@ -340,7 +343,7 @@ async def step(learner: Learner, is_first: bool = False) -> StepResult:
     metrics = summary(everything) | _groups(everything, learned_PG) | over_updates(seen)
     metrics["policy/skipped_updates"] = trained.optimizer.n_skipped
     if ref_gap_PG is not None:
-        metrics["policy/kl_ref_nats"] = ref_gap_PG.mean().item()
+        metrics |= kl_metrics(ref_gap_PG.tolist())
     timings = {
         "time/step_s": total_s, "time/sample_s": sampled_s, "time/train_s": total_s - sampled_s,
         "time/sampled_tokens_per_s": everything.n_tokens / sampled_s, "time/tokens_per_s": everything.n_tokens / total_s,
@@ -399,10 +402,11 @@ async def train(config: Config) -> Path:
     answer that its own judge refuses, and where nothing in the first step could be scored.
     """
     task = await scored_task(config.task, config.reward, config.dtype, gold=config.gold)
-    job = Job.open(config, "grpo")
+    job = Job.open(config, "grpo", prompt_files(config.task))
     trained = job.trained(job.load_policy())
     policy = trained.policy
     reference = Reference.of(policy, config.model, config.dtype, bool(config.lora_rank)) if config.kl_coef else None
     agent = make_agent(policy, Sampling(config.temperature, config.max_tokens), config.tools, config.tool_steps, config.task)
-    learner = Learner(trained, agent, task, task.problems("train"), reference, config)
+    problems = await answerable(job, task, policy, agent, config.when_too_long)
+    learner = Learner(trained, agent, task, problems, reference, config)
     return await job.run_steps(trained, lambda number: step(learner, is_first=number == 1))

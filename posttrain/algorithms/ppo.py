@@ -15,7 +15,8 @@ Of the published implementation details (2403.17031; Huang et al. 2022, "The 37 
 
 Deviations: the critic is a model of its own (`--critic own`, started from `--critic-model`, best a reward model) or a linear
 head on the policy (`shared`, its weights starting at 0); with `own`, each has its own optimizer and learning rate, and the value
-loss is not scaled. Learning rates are constant after warm-up. Means are over the tokens of the optimizer step. Answers
+loss is not scaled. Learning rates are constant after warm-up. A reward model's scores are not shifted to a mean of 0 first (the critic
+learns a constant, and `--whiten-rewards` scales). Means are over the tokens of the optimizer step. Answers
 that could not be scored get no gradient and are in no statistic.
 """
 
@@ -32,9 +33,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from posttrain.agents.loop import ModelAgent
 from posttrain.batching import TokenSequence, pack, rollout_sequences
-from posttrain.engine.local import LocalEngine
 from posttrain.losses.policy import clipped_surrogate
 from posttrain.losses.ratio import importance_ratio
 from posttrain.losses.value import clipped_squared_error, explained_variance
@@ -42,14 +41,16 @@ from posttrain.policy.optim import AdamWConfig, Optimizer
 from posttrain.policy.scalar import load_scalar
 from posttrain.returns import AdaptiveKL, gae, token_rewards, whiten
 from posttrain.seeds import fold
+from posttrain.training.agents import make_agent
 from posttrain.training.critic import ActorCritic, Critic, OwnCritic, SharedCritic
 from posttrain.training.job import Job
 from posttrain.training.loop import StepResult
-from posttrain.training.reference import Reference, check_same_tokens
+from posttrain.training.reference import Reference, check_same_tokens, kl_metrics
 from posttrain.training.rounds import Round, attempt, require_scores, rollout_rows, summary
-from posttrain.training.scored import scored_task
+from posttrain.training.scored import answerable, prompt_files, scored_task
 from posttrain.training.settings import Settings
 from posttrain.training.stream import Stream
+from posttrain.training.texts import WhenTooLong
 from posttrain.training.watch import Watch, over_updates
 from posttrain.types import Agent, Problem, Sampling, Task, UserError
 
@@ -61,7 +62,7 @@ class Config(Settings):
     task: str = "arithmetic"
     """What to answer: NAME[:key=value,…], or a .jsonl file of prompts."""
     reward: str = ""
-    """What judges, in place of the task's own score: model:FOLDER, process:FOLDER, judge:MODEL, length:WORDS or format:REGEX."""
+    """What judges, in place of the task's own score: model:FOLDER, process:FOLDER, judge:MODEL, pairwise:MODEL, length:WORDS or format:REGEX."""
     gold: str = ""
     """A reward that is watched beside it and never learned from; empty watches the task's own score, if it has one."""
     out: Path = Path("runs/ppo")
@@ -74,7 +75,13 @@ class Config(Settings):
     group_size: int = 2
     """Answers to each problem; they are not compared, but share its prompt's computation."""
     max_tokens: int = 64
-    """Longest answer, in tokens."""
+    """Longest answer, in tokens; with --tools the longest turn."""
+    tools: str = ""
+    """Let the model call tools: NAME[:key=value,…][,NAME…] of calculator, python, files, search, web, mcp; task takes those of --task."""
+    tool_steps: int = 4
+    """With --tools: turns of the model in one attempt, at most."""
+    when_too_long: WhenTooLong = "drop"
+    """Leave out and count problems whose prompts leave the context no room for an answer, or refuse them."""
     temperature: float = 1.0
     """Of sampling; the loss speaks of the same tempered policy."""
     truncated: Literal["score", "penalty", "bootstrap"] = "score"
@@ -121,7 +128,7 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._at_least(1, "problems_per_step", "group_size", "max_tokens", "epochs", "updates", "kl_horizon")
+        self._at_least(1, "problems_per_step", "group_size", "max_tokens", "epochs", "updates", "kl_horizon", "tool_steps")
         self._at_least(0, "clip", "kl_coef", "kl_target", "value_coef", "value_clip", "critic_learning_rate")
         if not self.temperature > 0:
             raise UserError("--temperature must be above 0: learning needs answers that differ")
@@ -133,6 +140,7 @@ class Config(Settings):
             raise UserError("--updates cannot exceed the answers of a step: each update needs one")
         if self.critic_model and self.critic == "shared":
             raise UserError("--critic-model is for --critic own: a shared critic is a head on the policy")
+        self._only_if(bool(self.tools), "--tools", "tool_steps")
         self._only_if(self.truncated == "penalty", "--truncated penalty", "missing_end_score")
         self._only_if(self.critic == "shared", "--critic shared", "value_coef")
         self._only_if(self.kl_target > 0, "--kl-target", "kl_horizon")
@@ -150,6 +158,8 @@ class Answer:
     cut_off: bool
     """Whether the world went on behind its last token, whose value then stands for the rest."""
     sampling_logprobs: Tensor
+    problem: int
+    """Which of the round's."""
 
     @property
     def length(self) -> int:
@@ -177,11 +187,20 @@ class Experience:
         """The mean over answers of their KL to the reference, estimated by k1."""
         return self.ref_gaps.sum().item() / max(1, len(self.answers))
 
+    @property
+    def gaps_by_problem(self) -> list[list[float]]:
+        """log(sampler / reference) of whole answers, in nats, problem by problem."""
+        found: dict[int, list[float]] = {}
+        for answer, part in zip(self.answers, self.ref_gaps.split(self.lengths), strict=True):
+            found.setdefault(answer.problem, []).append(part.sum().item())
+        return list(found.values())
+
 
 def answers(round: Round, config: Config) -> list[Answer]:
     """The answers that have a score and tokens, under the truncation policy."""
     found = []
-    for rollout, value in zip(round.rollouts, round.values_PG.flatten().tolist(), strict=True):
+    problems = [p for p, group in enumerate(round.rollouts_PG) for _ in group]
+    for problem, rollout, value in zip(problems, round.rollouts, round.values_PG.flatten().tolist(), strict=True):
         cut = rollout.outcome == "truncated"
         if cut and config.truncated == "penalty":
             value = config.missing_end_score
@@ -191,7 +210,7 @@ def answers(round: Round, config: Config) -> list[Answer]:
         if not math.isfinite(value) or not any(s.n_predicted for s in sequences):
             continue
         logprobs = torch.tensor([x for c in rollout.completions for x in c.sampling_logprobs])
-        found.append(Answer(sequences, value, cut and config.truncated == "bootstrap", logprobs))
+        found.append(Answer(sequences, value, cut and config.truncated == "bootstrap", logprobs, problem))
     return found
 
 
@@ -289,7 +308,7 @@ async def step(learner: Learner, number: int) -> StepResult:
         "value/return_mean": data.returns.mean().item(), "value/value_mean": data.old_values.mean().item(),
     }  # fmt: skip
     if learner.reference is not None:
-        metrics |= {"policy/kl_ref_nats": data.kl_nats, "policy/kl_coef": trained.kl_coef}
+        metrics |= kl_metrics(data.gaps_by_problem) | {"policy/kl_coef": trained.kl_coef}
         if config.kl_target:
             trained.kl_coef = AdaptiveKL(trained.kl_coef, config.kl_target, config.kl_horizon).update(data.kl_nats, len(data.answers)).coef
     timings = {
@@ -325,13 +344,14 @@ async def train(config: Config) -> Path:
     nothing could be scored.
     """
     task = await scored_task(config.task, config.reward, config.dtype, gold=config.gold)
-    job = Job.open(config, "ppo")
+    job = Job.open(config, "ppo", prompt_files(config.task))
     policy = job.load_policy()
     trained = ActorCritic(policy, Optimizer(policy.parameters(), config.optim), critic=_critic(config, job, policy), kl_coef=config.kl_coef)
     trained = job.restored(trained)
     reference = Reference.of(policy, config.model, config.dtype, bool(config.lora_rank)) if config.kl_coef or config.watch_kl else None
-    agent = ModelAgent(LocalEngine(policy), policy.renderer, Sampling(config.temperature, config.max_tokens))
-    learner = Learner(trained, agent, task, task.problems("train"), reference, config)
+    agent = make_agent(policy, Sampling(config.temperature, config.max_tokens), config.tools, config.tool_steps, config.task)
+    problems = await answerable(job, task, policy, agent, config.when_too_long)
+    learner = Learner(trained, agent, task, problems, reference, config)
     return await job.run_steps(trained, lambda number: step(learner, number))
 
 

@@ -26,18 +26,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from posttrain.agents.loop import ModelAgent
 from posttrain.batching import TokenSequence, rollout_sequences
-from posttrain.engine.local import LocalEngine
 from posttrain.policy.optim import AdamWConfig
+from posttrain.training.agents import make_agent
 from posttrain.training.job import Job
 from posttrain.training.likelihood import likelihood_step
 from posttrain.training.loop import StepResult, Trained
-from posttrain.training.reference import Reference
+from posttrain.training.reference import Reference, kl_metrics
 from posttrain.training.rounds import Round, attempt, require_scores, rollout_rows, summary
-from posttrain.training.scored import scored_task
+from posttrain.training.scored import answerable, prompt_files, scored_task
 from posttrain.training.settings import Settings
 from posttrain.training.stream import Stream
+from posttrain.training.texts import WhenTooLong
 from posttrain.types import Agent, Problem, Sampling, Task, UserError
 
 
@@ -48,7 +48,7 @@ class Config(Settings):
     task: str = "arithmetic"
     """What to attempt: NAME[:key=value,…], or a .jsonl file of prompts."""
     reward: str = ""
-    """What judges, in place of the task's own score: model:FOLDER, process:FOLDER, judge:MODEL, length:WORDS or format:REGEX."""
+    """What judges, in place of the task's own score: model:FOLDER, process:FOLDER, judge:MODEL, pairwise:MODEL, length:WORDS or format:REGEX."""
     gold: str = ""
     """A reward that is watched beside it and never learned from; empty watches the task's own score, if it has one."""
     out: Path = Path("runs/reject")
@@ -60,7 +60,13 @@ class Config(Settings):
     group_size: int = 8
     """Attempts at each problem."""
     max_tokens: int = 64
-    """Longest attempt, in tokens."""
+    """Longest attempt, in tokens; with --tools the longest turn."""
+    tools: str = ""
+    """Let the model call tools: NAME[:key=value,…][,NAME…] of calculator, python, files, search, web, mcp; task takes those of --task."""
+    tool_steps: int = 4
+    """With --tools: turns of the model in one attempt, at most."""
+    when_too_long: WhenTooLong = "drop"
+    """Leave out and count problems whose prompts leave the context no room for an answer, or refuse them."""
     temperature: float = 1.0
     """Of sampling; learning is at temperature 1."""
     keep: Literal["best", "threshold", "weighted"] = "best"
@@ -81,13 +87,14 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._at_least(1, "problems_per_step", "group_size", "max_tokens", "epochs")
+        self._at_least(1, "problems_per_step", "group_size", "max_tokens", "epochs", "tool_steps")
         if not self.temperature > 0:
             raise UserError("--temperature must be above 0: choosing needs attempts that differ")
         if not self.beta > 0:
             raise UserError("--beta must be above 0")
         if self.keep == "best" and self.group_size < 2:
             raise UserError("--group-size must be at least 2: the best is chosen among siblings")
+        self._only_if(bool(self.tools), "--tools", "tool_steps")
         self._only_if(self.keep == "threshold", "--keep threshold", "threshold")
         self._only_if(self.keep == "weighted", "--keep weighted", "beta")
 
@@ -145,7 +152,7 @@ async def step(learner: Learner) -> StepResult:
     require_scores(round)
     trained.position = stream.position
     sampled_s = time.perf_counter() - started
-    watched = {"policy/kl_ref_nats": learner.reference.gaps(round.rollouts).mean().item()} if learner.reference else {}
+    watched = kl_metrics(learner.reference.gaps(round.rollouts).view(-1, config.group_size).tolist()) if learner.reference else {}
     weights_PG = weights(round.values_PG, round.truncated_PG, config)
     sequences, counted = kept(round, weights_PG)
     seen: dict[str, float] = {}
@@ -187,10 +194,11 @@ def kept_reward(values_PG: Tensor, weights_PG: Tensor) -> float:
 async def train(config: Config) -> Path:
     """Run, or take up, a whole training; returns the last checkpoint. Raises UserError as the other methods do."""
     task = await scored_task(config.task, config.reward, config.dtype, gold=config.gold)
-    job = Job.open(config, "reject")
+    job = Job.open(config, "reject", prompt_files(config.task))
     trained = job.trained(job.load_policy())
     policy = trained.policy
-    agent = ModelAgent(LocalEngine(policy), policy.renderer, Sampling(config.temperature, config.max_tokens))
+    agent = make_agent(policy, Sampling(config.temperature, config.max_tokens), config.tools, config.tool_steps, config.task)
     reference = Reference.of(policy, config.model, config.dtype, bool(config.lora_rank)) if config.watch_kl else None
-    learner = Learner(trained, agent, task, task.problems("train"), config, reference)
+    problems = await answerable(job, task, policy, agent, config.when_too_long)
+    learner = Learner(trained, agent, task, problems, config, reference)
     return await job.run_steps(trained, lambda _: step(learner))

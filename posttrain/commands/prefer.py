@@ -24,7 +24,7 @@ class Args:
     reward: str = ""
     """What judges, in place of the task's own score: model:FOLDER, process:FOLDER, judge:MODEL, length:WORDS or format:REGEX."""
     judge: str = ""
-    """A language model that is asked which of two answers is better, in both orders, in place of a --reward."""
+    """A language model (or a server's: openai:URL#NAME) that is asked which of two answers is better, in both orders, in place of a --reward."""
     out: Path = Path("pairs.jsonl")
     """Where the pairs are written; a file that is there is not overwritten."""
     problems: int = 128
@@ -93,18 +93,12 @@ async def main(args: Args) -> int:
 
 def _scores_of(args: Args, task: Task) -> Callable[[Sequence[Rollout]], Awaitable[Sequence[Score]]]:
     """What judges the answers to one problem: the task, answer by answer, or a language model that compares them."""
-    from posttrain.evals.measure import judge
-    from posttrain.policy.hf import load_policy
-    from posttrain.rewards.judge import Judge
-    from posttrain.training.rewards import option_reader
+    from functools import partial
 
-    if args.judge:
-        return Judge(option_reader(load_policy(args.judge, args.dtype))).compare_all
+    from posttrain.training.rewards import load_judge
+    from posttrain.training.rounds import score_siblings
 
-    async def each(rollouts: Sequence[Rollout]) -> Sequence[Score]:
-        return await gather(*(judge(task, rollout, bounded=False) for rollout in rollouts))
-
-    return each
+    return load_judge(args.judge, args.dtype).compare_all if args.judge else partial(score_siblings, task)
 
 
 def _check(args: Args) -> None:

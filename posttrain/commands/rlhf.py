@@ -11,7 +11,7 @@ from typing import Any, Literal
 from posttrain.commands.base import DONE, Dtype, make_folder, show
 from posttrain.types import Message, UserError
 
-Method = Literal["ppo", "dpo", "raft"]
+Method = Literal["ppo", "dpo", "online_dpo", "raft"]
 MAY_CHANGE = ("out", "methods", "problems", "samples", "documents", "json")
 """What the pipeline may be taken up with anew: which methods, and how they are measured. All else would make a later stage
 learn from an earlier one that was another."""
@@ -25,6 +25,8 @@ class Args:
     """The base or SFT model to begin with."""
     data: str = ""
     """Preferences, .jsonl or .jsonl.gz; empty makes them of the model's own samples by the gold reward."""
+    when_bad: Literal["error", "drop"] = "error"
+    """Refuse --data with an unusable pair, or leave such out and count them."""
     task: str = ""
     """Prompts to optimise on, and their own judge as the gold reward; empty takes the prompts of --data."""
     gold: str = ""
@@ -32,7 +34,7 @@ class Args:
     out: Path = Path("runs/rlhf")
     """The folder of all its runs; the same command again goes on where it stopped."""
     methods: tuple[Method, ...] = ("ppo", "dpo", "raft")
-    """Which ways of optimising."""
+    """Which ways of optimising: DPO learns from the pairs themselves, online DPO from pairs of its own samples, judged as PPO's and RAFT's are."""
     sft_data: str = ""
     """Conversations for the first step; empty takes the chosen answers of --data, and with made preferences leaves SFT out."""
     sft_steps: int = 30
@@ -42,19 +44,19 @@ class Args:
     dpo_steps: int = 30
     """Steps of DPO."""
     rl_steps: int = 20
-    """Rounds of PPO and of RAFT."""
+    """Rounds of PPO, of online DPO and of RAFT."""
     answers_per_step: int = 64
-    """Answers sampled in each round, the same for PPO and RAFT."""
+    """Answers sampled in each round, the same for PPO, online DPO and RAFT."""
     group_size: int = 8
-    """RAFT: answers to each prompt, of which the best is imitated."""
+    """Answers to each prompt: of RAFT, which imitates the best, and of online DPO, which prefers the best to the worst."""
     kl_coef: float = 0.05
     """PPO: weight of the KL in the reward."""
     beta: float = 0.1
-    """DPO: reward per nat."""
+    """DPO, online or not: reward per nat."""
     learning_rate: float = 1e-5
     """Of every step but the critic's and the reward model's, which take twice as much."""
     lora_rank: int = 0
-    """Rank of LoRA adapters; 0 trains all weights."""
+    """Rank of the LoRA adapters of PPO, DPO and RAFT; 0 trains all weights, as SFT and the reward model always do."""
     max_tokens: int = 48
     """Longest answer, in tokens."""
     made_pairs: int = 256
@@ -78,6 +80,7 @@ async def main(args: Args) -> int:
     from posttrain.commands.rlhf_measuring import measured
 
     _check(args)
+    _check_gold(args)
     make_folder(args.out)
     _claim(args)
     start = await _sft(args)
@@ -85,7 +88,7 @@ async def main(args: Args) -> int:
     await _reward_model(args, start, pairs)
     learned = {"task": args.task or str(_prompts(args)), "reward": f"model:{args.out / 'reward_model'}", "gold": args.gold}
     for method in args.methods:
-        await {"ppo": _ppo, "dpo": _dpo, "raft": _raft}[method](args, start, pairs, learned)
+        await {"ppo": _ppo, "dpo": _dpo, "online_dpo": _online_dpo, "raft": _raft}[method](args, start, pairs, learned)
     _write(args, await measured(args, start, learned))
     return DONE
 
@@ -96,7 +99,7 @@ def _check(args: Args) -> None:
     if not args.data and not args.gold and args.task.endswith((".jsonl", ".jsonl.gz")):
         raise UserError("preferences on the prompts of a file need a judge: give --gold length:WORDS, judge:MODEL, …, or preferences as --data")
     if not args.methods or len(set(args.methods)) < len(args.methods):
-        raise UserError("--methods takes each of ppo, dpo and raft once, and at least one of them")
+        raise UserError("--methods takes each of ppo, dpo, online_dpo and raft once, and at least one of them")
     if args.group_size < 2 or args.answers_per_step < args.group_size or args.answers_per_step % args.group_size or args.answers_per_step % 2:
         raise UserError("--answers-per-step must be even and a multiple of --group-size, which must be at least 2")
     at_least_1 = ("reward_steps", "dpo_steps", "rl_steps", "problems", "samples", "made_pairs", "max_tokens")
@@ -106,6 +109,14 @@ def _check(args: Args) -> None:
             raise UserError(f"--{name.replace('_', '-')} must be at least {least}")
     if not args.beta > 0:
         raise UserError("--beta must be above 0: it is the reward of a nat")
+
+
+def _check_gold(args: Args) -> None:
+    """A gold reward that cannot be had is said before the first stage, and not behind the third."""
+    from posttrain.training.rewards import load_reward
+
+    if args.gold:
+        load_reward(args.gold, args.dtype)
 
 
 def _claim(args: Args) -> None:
@@ -156,7 +167,7 @@ async def _reward_model(args: Args, start: str, pairs: str) -> None:
     from posttrain.algorithms import reward_model
 
     if not _is_finished(args, "reward_model", args.reward_steps):
-        await reward_model.train(reward_model.Config(model=start, data=pairs, **_common(args, "reward_model", args.reward_steps, 2)))
+        await reward_model.train(reward_model.Config(model=start, data=pairs, when_bad=args.when_bad, **_common(args, "reward_model", args.reward_steps, 2)))
 
 
 async def _ppo(args: Args, start: str, pairs: str, learned: Mapping[str, str]) -> None:
@@ -174,7 +185,19 @@ async def _dpo(args: Args, start: str, pairs: str, learned: Mapping[str, str]) -
     from posttrain.algorithms import dpo
 
     if not _is_finished(args, "dpo", args.dpo_steps):
-        await dpo.train(dpo.Config(model=start, data=pairs, beta=args.beta, lora_rank=args.lora_rank, **_common(args, "dpo", args.dpo_steps)))
+        await dpo.train(dpo.Config(
+            model=start, data=pairs, when_bad=args.when_bad, beta=args.beta, lora_rank=args.lora_rank, **_common(args, "dpo", args.dpo_steps),
+        ))  # fmt: skip
+
+
+async def _online_dpo(args: Args, start: str, pairs: str, learned: Mapping[str, str]) -> None:
+    from posttrain.algorithms import dpo
+
+    if not _is_finished(args, "online_dpo", args.rl_steps):
+        await dpo.train(dpo.Config(
+            model=start, **learned, **_common(args, "online_dpo", args.rl_steps), beta=args.beta, lora_rank=args.lora_rank, max_tokens=args.max_tokens,
+            pairs_per_step=args.answers_per_step // args.group_size, group_size=args.group_size,
+        ))  # fmt: skip
 
 
 async def _raft(args: Args, start: str, pairs: str, learned: Mapping[str, str]) -> None:
@@ -194,13 +217,14 @@ def _chosen_as_conversations(args: Args) -> Path:
     """The chosen answers, to be imitated first."""
     from posttrain.data.pairs import load_pairs
 
-    return _jsonl(args.out / "sft_data.jsonl", [{"messages": _turns((*p.prompt, *p.chosen))} for p in load_pairs(args.data).items])
+    rows = [{"messages": _turns((*p.prompt, *p.chosen))} | ({"tools": p.tools} if p.tools else {}) for p in load_pairs(args.data, args.when_bad).items]
+    return _jsonl(args.out / "sft_data.jsonl", rows)
 
 
 def _prompts(args: Args) -> Path:
     from posttrain.data.pairs import load_pairs
 
-    return _jsonl(args.out / "prompts.jsonl", [{"id": p.id, "prompt": _turns(p.prompt)} for p in load_pairs(args.data).items])
+    return _jsonl(args.out / "prompts.jsonl", [{"id": p.id, "prompt": _turns(p.prompt)} for p in load_pairs(args.data, args.when_bad).items])
 
 
 async def _made_pairs(args: Args, start: str) -> Path:
@@ -215,8 +239,10 @@ async def _made_pairs(args: Args, start: str) -> Path:
     return path
 
 
-def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
-    return [{"role": m.role, "content": m.content} for m in messages]
+def _turns(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    from posttrain.agents.chat import message_json
+
+    return [message_json(m) for m in messages]
 
 
 def _jsonl(path: Path, rows: Sequence[dict[str, Any]]) -> Path:

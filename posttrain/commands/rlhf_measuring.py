@@ -24,11 +24,11 @@ async def measured(args: Args, start: str, learned: Mapping[str, str]) -> dict[s
     from posttrain.evals.tax import Tax
     from posttrain.policy.hf import load_policy
     from posttrain.runs.path import path_of
-    from posttrain.training.scored import scored_task
+    from posttrain.training.scored import prompts_that_fit, scored_task
 
     task = await scored_task(learned["task"], learned["reward"], args.dtype, gold=learned["gold"])
-    problems = list(task.problems("test"))[: args.problems]
     start_policy = load_policy(start, args.dtype)
+    problems = prompts_that_fit(task.problems("test"), start_policy).items[: args.problems]
     start_policy.model.requires_grad_(False)
     points, drawn, before = [], None, None
     with progress("measure", 1 + len(args.methods)) as bar:

@@ -43,9 +43,9 @@ def load_conversations(path: str | Path, when_bad: WhenBad = "error") -> Loaded[
     return load_rows(path, _conversation, when_bad)
 
 
-def load_prompts(path: str | Path, when_bad: WhenBad = "error") -> Loaded[Conversation]:
+def load_prompts(path: str | Path) -> Loaded[Conversation]:
     """What a model is to answer: each row's prompt, or its messages up to the last turn that is not the assistant's."""
-    return load_rows(path, _prompt, when_bad)
+    return load_rows(path, _prompt, way_out="take it out of the file")
 
 
 def _conversation(place: str, row: Mapping[str, Any]) -> Conversation:
@@ -56,7 +56,7 @@ def _conversation(place: str, row: Mapping[str, Any]) -> Conversation:
     only_read = _only_read(row, messages)
     if all(i in only_read for i, m in enumerate(messages) if m.role == "assistant"):
         raise Unusable("has no turn of the assistant that is to be learned: all have weight 0")
-    return Conversation(str(row.get("id", place)), messages, _tools(row), only_read)
+    return Conversation(str(row.get("id", place)), messages, tools_of(row), only_read)
 
 
 def _prompt(place: str, row: Mapping[str, Any]) -> Conversation:
@@ -70,21 +70,23 @@ def _prompt(place: str, row: Mapping[str, Any]) -> Conversation:
         raise Unusable("has no prompt")
     if not messages or messages[-1].role not in ("user", "tool"):
         raise Unusable("has no prompt that ends in a user's turn")
-    return Conversation(str(row.get("id", place)), _with_system(messages, row), _tools(row))
+    messages = with_system(messages, row)
+    check_order((*messages, Message("assistant", "?")))
+    return Conversation(str(row.get("id", place)), messages, tools_of(row))
 
 
 def conversation_messages(row: Mapping[str, Any]) -> tuple[Message, ...]:
     """The messages of a row in any of the forms above. Raises Unusable where it has none of them."""
     if "messages" in row:
-        return _with_system(as_messages(row["messages"], "user"), row)
+        return with_system(as_messages(row["messages"], "user"), row)
     if "prompt" in row and "completion" in row:
-        return _with_system((*as_messages(row["prompt"], "user"), *as_messages(row["completion"], "assistant")), row)
+        return with_system((*as_messages(row["prompt"], "user"), *as_messages(row["completion"], "assistant")), row)
     if "instruction" in row and "output" in row:
         given = text(row.get("input", ""), "input") if row.get("input") else ""
         asked = text(row["instruction"], "instruction") + (f"\n\n{given}" if given else "")
-        return _with_system((Message("user", asked), Message("assistant", text(row["output"], "output"))), row)
+        return with_system((Message("user", asked), Message("assistant", text(row["output"], "output"))), row)
     if "question" in row and "answer" in row:
-        return _with_system((Message("user", text(row["question"], "question")), Message("assistant", text(row["answer"], "answer"))), row)
+        return with_system((Message("user", text(row["question"], "question")), Message("assistant", text(row["answer"], "answer"))), row)
     raise Unusable(f"has no conversation: it needs messages, or prompt and completion, and has {', '.join(row) or 'nothing'}")
 
 
@@ -194,14 +196,16 @@ def _call(call: Any) -> ToolCall:
     return ToolCall(function["name"], dict(arguments), str(call.get("id") or ""))
 
 
-def _tools(row: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+def tools_of(row: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """The descriptions of a row's `tools`, if it has any."""
     tools = row.get("tools") or ()
     if not isinstance(tools, list | tuple) or not all(isinstance(tool, Mapping) for tool in tools):
         raise Unusable("has tools that are not a list of descriptions")
     return tuple(tools)
 
 
-def _with_system(messages: tuple[Message, ...], row: Mapping[str, Any]) -> tuple[Message, ...]:
+def with_system(messages: tuple[Message, ...], row: Mapping[str, Any]) -> tuple[Message, ...]:
+    """The messages behind a row's own `system` text, if it has one. Raises Unusable where they begin with another."""
     system = row.get("system")
     if system is not None and not isinstance(system, str):
         raise Unusable("has no text as system")

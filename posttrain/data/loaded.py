@@ -35,7 +35,9 @@ class Loaded(Generic[Item]):
         return f"{len(self.items)} used" + (f", left out: {reasons}" if reasons else "")
 
 
-def load_rows(path: str | Path, make: Callable[[str, dict[str, Any]], Item], when_bad: WhenBad = "error") -> Loaded[Item]:
+def load_rows(
+    path: str | Path, make: Callable[[str, dict[str, Any]], Item], when_bad: WhenBad = "error", way_out: str = "leave such rows out with --when-bad drop"
+) -> Loaded[Item]:
     """`make(name, row)` of every row of a .jsonl or .jsonl.gz file, the name saying file and line, and not the folder: it becomes the
     item's id, and samples must not depend on where a file lies.
 
@@ -49,7 +51,7 @@ def load_rows(path: str | Path, make: Callable[[str, dict[str, Any]], Item], whe
             items.append(make(place.replace(str(path), file, 1), row))
         except Unusable as reason:
             if when_bad == "error":
-                raise UserError(f"{place}: {reason}; mend it, or leave such rows out with --when-bad drop") from None
+                raise UserError(f"{place}: {reason}; mend it, or {way_out}") from None
             dropped[str(reason)] += 1
     if not items:
         left_out = f" ({', '.join(f'{n} {reason}' for reason, n in dropped.items())})" if dropped else ""

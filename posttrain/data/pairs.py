@@ -5,7 +5,7 @@
     {"chosen": "\\n\\nHuman: … \\n\\nAssistant: …", "rejected": …}                    hh-rlhf's text, likewise
     {"instruction": "…", "input": "…", "chosen": "…", "rejected": "…"}
 
-And answers judged one by one, for KTO: {"prompt": …, "completion": …, "label": true}.
+And answers judged one by one, for KTO: {"prompt": …, "completion": …, "label": true}. Each may have a `system` text and `tools` beside it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from posttrain.data.conversations import as_messages, check_order, conversation_messages
+from posttrain.data.conversations import as_messages, check_order, conversation_messages, tools_of, with_system
 from posttrain.data.loaded import Loaded, Unusable, WhenBad, load_rows
 from posttrain.types import Message
 
@@ -34,6 +34,8 @@ class Pair:
     rejected: tuple[Message, ...]
     margin: float = 0.0
     """How much better the chosen answer is, in units of reward; 0 where nobody has said."""
+    tools: tuple[Mapping[str, Any], ...] = ()
+    """Descriptions of what could be called."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Labelled:
     prompt: tuple[Message, ...]
     answer: tuple[Message, ...]
     is_good: bool
+    tools: tuple[Mapping[str, Any], ...] = ()
 
 
 def load_pairs(path: str | Path, when_bad: WhenBad = "error") -> Loaded[Pair]:
@@ -59,7 +62,8 @@ def load_labelled(path: str | Path, when_bad: WhenBad = "error") -> Loaded[Label
 
 def both_sides(pair: Pair) -> list[Labelled]:
     """A pair as one good and one bad answer."""
-    return [Labelled(f"{pair.id} chosen", pair.prompt, pair.chosen, True), Labelled(f"{pair.id} rejected", pair.prompt, pair.rejected, False)]
+    sides = (("chosen", pair.chosen, True), ("rejected", pair.rejected, False))
+    return [Labelled(f"{pair.id} {side}", pair.prompt, answer, is_good, pair.tools) for side, answer, is_good in sides]
 
 
 def pair_row(pair: Pair) -> dict[str, Any]:
@@ -73,6 +77,7 @@ def _pair(place: str, row: Mapping[str, Any]) -> Pair:
     for side in ("chosen", "rejected"):
         _check_side(row.get(side), f"{side} answer")
     prompt, chosen, rejected = _parts(row)
+    prompt = with_system(prompt, row)
     margin = row.get("margin", 0.0)
     if isinstance(margin, bool) or not isinstance(margin, int | float) or not math.isfinite(margin):
         raise Unusable("has a margin that is not a finite number")
@@ -80,7 +85,7 @@ def _pair(place: str, row: Mapping[str, Any]) -> Pair:
         raise Unusable("has the same answer as chosen and rejected")
     for answer in (chosen, rejected):
         _check(prompt, answer)
-    return Pair(str(row.get("id", place)), prompt, chosen, rejected, float(margin))
+    return Pair(str(row.get("id", place)), prompt, chosen, rejected, float(margin), tools_of(row))
 
 
 def _check_side(value: Any, name: str) -> None:
@@ -131,9 +136,9 @@ def _labelled(place: str, row: Mapping[str, Any]) -> list[Labelled]:
         raise Unusable("has neither a chosen and a rejected answer nor a label of true or false")
     for side in ("prompt", "completion"):
         _check_side(row.get(side), side)
-    prompt, answer = as_messages(row["prompt"], "user"), as_messages(row["completion"], "assistant")
+    prompt, answer = with_system(as_messages(row["prompt"], "user"), row), as_messages(row["completion"], "assistant")
     _check(prompt, answer)
-    return [Labelled(str(row.get("id", place)), prompt, answer, row["label"])]
+    return [Labelled(str(row.get("id", place)), prompt, answer, row["label"], tools_of(row))]
 
 
 def _check(prompt: Sequence[Message], answer: Sequence[Message]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from posttrain.data.conversations import as_messages, text
+from posttrain.data.conversations import as_messages, check_order, text, with_system
 from posttrain.data.loaded import Loaded, Unusable, WhenBad, load_rows
 from posttrain.types import Message
 
@@ -38,5 +38,10 @@ def _steps(place: str, row: Mapping[str, Any]) -> Steps:
         raise Unusable("has a label that is neither true nor false nor between 0 and 1")
     if not row.get("prompt"):
         raise Unusable("has no prompt")
-    prompt = as_messages(row["prompt"], "user")
+    prompt = with_system(as_messages(row["prompt"], "user"), row)
+    if prompt[-1].role == "assistant":
+        raise Unusable("has a prompt that ends in a turn of the assistant")
+    check_order((*prompt, Message("assistant", "?")))
+    if row.get("tools"):
+        raise Unusable("has tools, which labelled steps are read without: leave them out")
     return Steps(str(row.get("id", place)), prompt, tuple(text(s, "step") for s in steps), tuple(float(x) for x in labels))

@@ -29,7 +29,7 @@ class Series:
     colour: str
     marks: Sequence[Mark]
     is_line: bool = False
-    """Joined by a line, with the intervals as a band; else dots with bars."""
+    """Joined by a line, with the intervals of y as a band and those of x as bars; else dots with bars."""
     dashes: str = ""
     """Of the line, as SVG writes them."""
 
@@ -68,6 +68,9 @@ def _line(s: Series, x_at: Place, y_at: Place) -> Iterator[str]:
     band = [(m.x, m.y_ends[1]) for m in sure] + [(m.x, m.y_ends[0]) for m in reversed(sure)]
     if len(sure) > 1:
         yield f'<polygon points="{_places(band, x_at, y_at)}" fill="{s.colour}" fill-opacity=".13"/>'
+    for m in known:
+        if m.x_ends:
+            yield f'<path d="M{x_at(m.x_ends[0]):.1f} {y_at(m.y):.1f}H{x_at(m.x_ends[1]):.1f}" stroke="{s.colour}" stroke-opacity=".4"/>'
     places = _places([(m.x, m.y) for m in known], x_at, y_at)
     yield f'<polyline points="{places}" fill="none" stroke="{s.colour}" stroke-width="2" stroke-dasharray="{s.dashes or "none"}"/>'
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from posttrain.evals.chart import Mark, Series, chart
 from posttrain.evals.pages import Table, ends, html_figures, html_tables, spoken, standing_alone
 
-COLOURS = {"start": "#6a737f", "ppo": "#1f5fd0", "dpo": "#c2571a", "raft": "#1a8a4a"}
+COLOURS = {"start": "#6a737f", "ppo": "#1f5fd0", "dpo": "#c2571a", "online_dpo": "#a8327e", "raft": "#1a8a4a"}
 BEST_OF_N, PROXY, GOLD = "#8a6d00", "#b3261e", "#1f5fd0"
 
 def page(found: Mapping[str, Any]) -> str:
@@ -18,11 +18,11 @@ def page(found: Mapping[str, Any]) -> str:
     about = (
         "<p>Above: the finished models, with 95% intervals over the test prompts, and the best of n answers of the start, chosen by the proxy,"
         " at the upper bound of its KL (log n − (n − 1)/n). Along a run: the answers that each step learned from, with 95% intervals over the"
-        " step's prompts. Proxy and gold are drawn as their change in standard deviations of the start's own answers, so that both fit one"
+        " step's prompts, of the rewards as a band and of the KL as bars. Proxy and gold are drawn as their change in standard deviations of the start's own answers, so that both fit one"
         " picture: where gold turns and proxy goes on, the reward model is over-optimised (2210.10760). KL is of whole answers to the start.</p>"
     )
     side_by_side = html_figures((*frontier(found), *over_optimisation(found)))
-    body = f"<p>{escape(found['about'])}</p>{side_by_side}{about}{html_tables(tables_of(found))}"
+    body = f"<p>{escape(found['about'])}</p>{side_by_side}{about}{html_tables((*tables_of(found), *paths_of(found)))}"
     return standing_alone("RLHF: what each method paid", body, found, heading="RLHF: what each method paid for its reward")
 
 
@@ -47,27 +47,31 @@ def over_optimisation(found: Mapping[str, Any]) -> list[str]:
     """For each run with a KL, and for best-of-n: proxy and gold, as changes from the start, against the square root of the KL."""
     pictures = []
     for name, path in found["paths"].items():
-        rows = [(max(0.0, w["kl_nats"]), w["reward"], w["gold"]) for w in path if w["kl_nats"] is not None]
+        rows = [(w["kl_nats"], w["reward"], w["gold"]) for w in path if w["kl_nats"]["value"] is not None]
         n = f" (n = {path[0]['reward']['n']} prompts a step)" if path else ""
-        pictures.append(_change(f"{name} along its run{n}", sorted(rows, key=lambda row: row[0]), found["spread"]))
-    bon = [(b["kl_bound_nats"], b["proxy"], b["gold"]) for b in found["best_of_n"]]
+        pictures.append(_change(f"{name} along its run{n}", sorted(rows, key=lambda row: row[0]["value"]), found["spread"]))
+    bon = [({"value": b["kl_bound_nats"], "low": None, "high": None}, b["proxy"], b["gold"]) for b in found["best_of_n"]]
     pictures.append(_change(f"best of n answers of the start (n ≤ {found['best_of_n'][-1]['n']})", bon, found["spread"]))
     return [picture for picture in pictures if picture]
 
 
-def _change(title: str, rows: Sequence[tuple[float, Any, Any]], spread: Mapping[str, Any]) -> str:
+def _change(title: str, rows: Sequence[tuple[Any, Any, Any]], spread: Mapping[str, Any]) -> str:
     series = []
     for side, column, colour, dashes in (("proxy", 1, PROXY, "6 4"), ("gold", 2, GOLD, "")):
         scale = spread.get(side)
         if not scale or not scale["std"]:
             continue
         rescaled = lambda v, s=scale: (v - s["mean"]) / s["std"]  # noqa: E731
-        marks = [
-            Mark(math.sqrt(row[0]), rescaled(row[column]["value"]), tuple(map(rescaled, low_high)) if (low_high := ends(row[column])) else None)
-            for row in rows if row[column] and row[column]["value"] is not None
-        ]  # fmt: skip
+        marks = [_mark(row[0], row[column], rescaled) for row in rows if row[column] and row[column]["value"] is not None]
         series.append(Series(side, colour, marks, is_line=True, dashes=dashes))
     return chart(title, "square root of the KL to the start, √nats", "change, standard deviations", series)
+
+
+def _mark(kl: Mapping[str, Any], reward: Mapping[str, Any], rescaled: Callable[[float], float]) -> Mark:
+    """At the square root of the KL, of which chance may make a little less than 0."""
+    root = lambda nats: math.sqrt(max(0.0, nats))  # noqa: E731
+    y_ends, x_ends = ends(reward), ends(kl)
+    return Mark(root(kl["value"]), rescaled(reward["value"]), y_ends and tuple(map(rescaled, y_ends)), x_ends and tuple(map(root, x_ends)))
 
 
 def _colour(name: str) -> str:
@@ -97,6 +101,16 @@ def tables_of(found: Mapping[str, Any]) -> list[Table]:
         ("The reward model on pairs held out", ("ranked right", "margin", "ECE of σ(margin)", "n"), learned),
     ]  # fmt: skip
     return [table for table in tables if table[2]]
+
+
+def paths_of(found: Mapping[str, Any]) -> list[Table]:
+    """What each run passed through, step by step."""
+    header = ("step", "KL to start, nats", "proxy reward", "gold reward", "n")
+    return [
+        (f"{name} along its run", header,
+         [[str(w["step"]), spoken(w["kl_nats"]), spoken(w["reward"]), spoken(w["gold"]) or "none", str(w["reward"]["n"])] for w in path])
+        for name, path in found["paths"].items() if path
+    ]  # fmt: skip
 
 
 def _measured(metrics: Mapping[str, Any], name: str) -> dict[str, Any]:

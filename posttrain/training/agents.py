@@ -24,9 +24,9 @@ def make_agent(policy: Policy, sampling: Sampling, tools: str = "", steps: int =
     return in_loop(bare, load_world(tools, task), steps) if tools else bare
 
 
-async def offered(agent: Agent) -> Sequence[Mapping[str, Any]]:
-    """The descriptions of tools that the agent's model reads; none for a bare model."""
+async def offered(agent: Agent, problem: Problem = Problem("tools", (), "")) -> Sequence[Mapping[str, Any]]:
+    """The descriptions of tools that the agent's model reads at a problem (a task's own world opens for no other); none for a bare model."""
     if not isinstance(agent, ToolAgent):
         return ()
-    async with agent.world.open(Problem("tools", (), ""), 0) as env:
+    async with agent.world.open(problem, 0) as env:
         return tuple(env.tools)

@@ -90,4 +90,4 @@ def _digest(file: str) -> str:
     try:
         return sha256(Path(file).read_bytes()).hexdigest()[:16]
     except OSError as error:
-        raise UserError(f"'{file}' cannot be read ({error.strerror}): give --data a .jsonl file") from None
+        raise UserError(f"'{file}' cannot be read ({error.strerror}): give a .jsonl file") from None

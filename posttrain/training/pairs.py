@@ -29,7 +29,7 @@ class PairTokens:
     @classmethod
     def of(cls, renderer: Renderer, pair: Pair) -> PairTokens:
         """Raises UserError where the chat template cannot mark the answers, or writes both as the same tokens."""
-        chosen, rejected = (completion(renderer, pair.prompt, answer) for answer in (pair.chosen, pair.rejected))
+        chosen, rejected = (completion(renderer, pair.prompt, answer, pair.tools) for answer in (pair.chosen, pair.rejected))
         if chosen == rejected:
             raise UserError("the chat template writes the chosen and the rejected answer as the same tokens (blanks cut off?): leave the pair out")
         return cls(chosen, rejected, pair.margin)
@@ -53,7 +53,7 @@ class LabelledTokens:
     @classmethod
     def of(cls, renderer: Renderer, labelled: Labelled) -> LabelledTokens:
         """Raises UserError where the chat template cannot mark the answer."""
-        return cls(completion(renderer, labelled.prompt, labelled.answer), labelled.is_good)
+        return cls(completion(renderer, labelled.prompt, labelled.answer, labelled.tools), labelled.is_good)
 
     @property
     def sequences(self) -> tuple[TokenSequence]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -13,7 +14,10 @@ from torch import Tensor
 from posttrain.batching import TokenSequence, pack, rollout_sequences
 from posttrain.policy.head import Head
 from posttrain.policy.hf import SCORING_TOKENS, Policy, load_policy
+from posttrain.policy.models import resolve, revision
 from posttrain.policy.trunk import Trunk
+from posttrain.runs.folder import read_object
+from posttrain.statistics import clustered_mean
 from posttrain.types import Rollout, UserError
 
 
@@ -65,6 +69,36 @@ class Reference:
     def itself(self) -> AbstractContextManager[None]:
         """While entered, `policy` is the reference: without the adapter, where the weights are shared."""
         return self.policy.as_reference() if self.shares_weights else nullcontext()
+
+
+def kl_metrics(gaps_PG: Sequence[Sequence[float]]) -> dict[str, float]:
+    """The KL to the reference in nats of whole attempts, from log(sampler / reference) of each: its mean, with the 95% interval over problems."""
+    kl = clustered_mean(gaps_PG, "nats")
+    return {
+        "policy/kl_ref_nats": kl.value, "policy/kl_ref_stderr": kl.stderr, "policy/kl_ref_low": kl.low, "policy/kl_ref_high": kl.high,
+        "policy/kl_ref_n": kl.n,
+    }  # fmt: skip
+
+
+def is_ancestor(model: str, descendant: str) -> bool:
+    """Whether `descendant` was trained from `model`, in one run or one after another, as the configurations beside its checkpoints tell."""
+    wanted, folder = revision(resolve(model)), resolve(descendant)
+    while (parent := _trained_from(folder)) is not None:
+        if revision(parent) == wanted:
+            return True
+        folder = parent
+    return False
+
+
+def _trained_from(folder: Path) -> Path | None:
+    """The folder of the model that a run's checkpoint began as; None where it is no run's, or that model is gone."""
+    file = folder.parent.parent / "config.json"
+    if folder.parent.name != "checkpoints" or not file.is_file():
+        return None
+    try:
+        return resolve(read_object(file)["model"])
+    except (UserError, KeyError):
+        return None
 
 
 def load_reference(policy: Policy, model: str, dtype: str) -> Policy:

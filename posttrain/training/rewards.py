@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from posttrain.agents.chat import ChatAgent
 from posttrain.batching import TokenSequence
+from posttrain.engine.endpoint import Endpoint, is_remote, parse_address
 from posttrain.policy.hf import Policy, load_policy
 from posttrain.policy.scalar import ScalarModel, load_scalar
 from posttrain.rewards.format import matches
-from posttrain.rewards.judge import Judge
+from posttrain.rewards.judge import Judge, by_asking
 from posttrain.rewards.learned import Learned
 from posttrain.rewards.weighted import Reward
 from posttrain.training.process import AGGREGATES, ProcessReader
 from posttrain.training.texts import completion
-from posttrain.types import Message, Rollout, Score, UserError
+from posttrain.types import Message, Rollout, Sampling, Score, UserError
 
 KINDS = (
     "model:FOLDER (a reward model), process:FOLDER or process:AGGREGATE:FOLDER (one of steps; min, product or last of them),"
-    " judge:MODEL (a language model asked for a grade), length:WORDS or format:REGEX"
+    " judge:MODEL (a language model, here or a server's, asked for a grade), pairwise:MODEL (asked which attempt at a problem is better),"
+    " length:WORDS or format:REGEX"
 )
+PAIRWISE = "pairwise:"
+"""What begins the name of a judge of siblings, which is no reward of single attempts."""
 
 
 def load_reward(spec: str, dtype: str = "auto") -> Reward:
@@ -32,7 +37,9 @@ def load_reward(spec: str, dtype: str = "auto") -> Reward:
         case "process":
             return Learned(_process_reader(argument, dtype))
         case "judge":
-            return Judge(option_reader(load_policy(argument, dtype))).grade
+            return load_judge(argument, dtype).grade
+        case "pairwise":
+            raise UserError(f"{spec} compares attempts with their siblings, and judges none alone: give it as the --reward of a training or of prefer, or say judge:{argument}")
         case "length":
             return near_length(_positive(argument))
         case "format":
@@ -61,6 +68,13 @@ def _process_reader(argument: str, dtype: str) -> ProcessReader:
     first, _, rest = argument.partition(":")
     aggregate, name = (first, rest) if first in AGGREGATES and rest else ("min", argument)
     return ProcessReader(load_reward_model(name, dtype, judges_steps=True), aggregate)
+
+
+def load_judge(model: str, dtype: str = "auto") -> Judge:
+    """A language model as the judge: its probabilities are read where its tokens are known here, and a server's greedy replies elsewhere."""
+    if is_remote(model):
+        return Judge(by_asking(ChatAgent(Endpoint(parse_address(model)), Sampling(temperature=0.0, max_tokens=16))))
+    return Judge(option_reader(load_policy(model, dtype)))
 
 
 class ConversationReader:

@@ -56,14 +56,22 @@ async def attempt(agent: Agent, task: Task, problems_P: Sequence[Problem], seeds
 
     A task that says of itself that it is `unbounded` may give any finite score.
     """
-    bounded = not getattr(task, "unbounded", False)
 
     async def group(problem: Problem, seed: int) -> tuple[list[Rollout], list[Score]]:
         rollouts = await agent.attempt(problem, group_size, seed)
-        return rollouts, list(await gather(*(judge(task, rollout, bounded) for rollout in rollouts)))
+        return rollouts, await score_siblings(task, rollouts)
 
     pairs = await gather(*(group(problem, seed) for problem, seed in zip(problems_P, seeds_P, strict=True)))
     return Round(list(problems_P), [rollouts for rollouts, _ in pairs], [scores for _, scores in pairs])
+
+
+async def score_siblings(task: Task, rollouts: Sequence[Rollout]) -> list[Score]:
+    """All attempts at one problem: each by itself, or, where the task says how, compared with one another."""
+    compare = getattr(task, "score_siblings", None)
+    if compare is not None:
+        return await compare(rollouts)
+    bounded = not getattr(task, "unbounded", False)
+    return list(await gather(*(judge(task, rollout, bounded) for rollout in rollouts)))
 
 
 def require_scores(round: Round) -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from asyncio import gather
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from posttrain.batching import TokenSequence
 from posttrain.data.conversations import load_prompts
 from posttrain.data.loaded import split
+from posttrain.policy.hf import Policy
+from posttrain.renderer import Tools
 from posttrain.rewards.weighted import Reward
-from posttrain.tasks import TASKS, check_gold
 from posttrain.tasks import load as load_task
-from posttrain.types import Problem, Rollout, Score, Task, UserError, unscored
+from posttrain.tasks import TASKS, check_gold
+from posttrain.training.agents import offered
+from posttrain.training.job import Job
+from posttrain.training.texts import Fitted, WhenTooLong, fit
+from posttrain.types import Agent, Problem, Rollout, Score, Task, UserError, unscored
 
 
 @dataclass(frozen=True)
@@ -33,15 +40,50 @@ class Rewarded:
 
     async def score(self, rollout: Rollout) -> Score:
         """The reward's, with the task's own judgement beside it as the part `gold`, where the task has one."""
-        score = await self.reward(rollout)
-        if isinstance(self.task, Prompts) or rollout.outcome == "error":
-            return score
-        gold = await self.task.score(rollout)
-        return replace(score, parts={**score.parts, "gold": gold.value})
+        return await _with_gold(self.task, rollout, await self.reward(rollout))
 
     def solution(self, problem: Problem) -> str:
         """A gold answer of the task; what the reward makes of it nobody knows."""
         return self.task.solution(problem)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A task's problems, of which the attempts at each are compared with one another."""
+
+    task: Task
+    compare: Callable[[Sequence[Rollout]], Awaitable[Sequence[Score]]]
+    spec: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.task.name} by {self.spec}"
+
+    def problems(self, split: str) -> Sequence[Problem]:
+        return self.task.problems(split)
+
+    async def score(self, rollout: Rollout) -> Score:
+        return unscored(f"{self.spec} compares an attempt with its siblings, and there are none")
+
+    async def score_siblings(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        """Of all attempts at one problem, with the task's own judgement as the part `gold`, where it has one."""
+        try:
+            scores = await self.compare(rollouts)
+        except UserError:
+            raise
+        except Exception as error:  # as with any judge: what it cannot do is no opinion
+            scores = [unscored(f"the judge failed: {type(error).__name__}: {error}")] * len(rollouts)
+        return list(await gather(*(_with_gold(self.task, r, s) for r, s in zip(rollouts, scores, strict=True))))
+
+    def solution(self, problem: Problem) -> str:
+        return self.task.solution(problem)
+
+
+async def _with_gold(task: Task, rollout: Rollout, score: Score) -> Score:
+    if isinstance(task, Prompts) or rollout.outcome == "error":
+        return score
+    gold = await task.score(rollout)
+    return replace(score, parts={**score.parts, "gold": gold.value})
 
 
 @dataclass(frozen=True)
@@ -59,6 +101,8 @@ class Prompts:
     def problems(self, split_name: str) -> Sequence[Problem]:
         if not self._found:
             loaded = load_prompts(self.path)
+            if told := next((c.id for c in loaded.items if c.tools), None):
+                raise UserError(f"{told} in '{self.path}' describes tools of its own, with which no prompt is answered: leave them out, and give --tools")
             unique = {c.messages: Problem(c.id, c.messages, "") for c in loaded.items}
             share = max(self.test_frac, min(0.25, 8 / len(unique))) if len(unique) > 1 else 0.0  # about 8 to measure on, if that leaves most
             learned, heldout = split(list(unique.values()), share, lambda problem: problem.messages)
@@ -86,16 +130,40 @@ async def scored_task(task: str, reward: str = "", dtype: str = "auto", judged: 
     if gold and not reward:
         raise UserError("--gold is watched beside a --reward: give one, or take --reward for what is to be learned")
     if reward:
-        from posttrain.training.rewards import load_reward
+        from posttrain.training.rewards import PAIRWISE, load_judge, load_reward
 
         judge = Rewarded(found, load_reward(gold, dtype), gold) if gold else found
+        if reward.startswith(PAIRWISE) and reward != PAIRWISE:
+            return Compared(judge, load_judge(reward.removeprefix(PAIRWISE), dtype).compare_all, reward)
         return Rewarded(judge, load_reward(reward, dtype), reward)
     if isinstance(found, Prompts):
         if not judged:
             return found
-        raise UserError(f"the prompts of '{task}' have no judge of their own: give --reward model:FOLDER, process:FOLDER, judge:MODEL, length:WORDS or format:REGEX")
+        raise UserError(f"the prompts of '{task}' have no judge of their own: give --reward model:FOLDER, process:FOLDER, judge:MODEL, pairwise:MODEL, length:WORDS or format:REGEX")
     await check_gold(found, problems[:16])
     return found
+
+
+async def answerable(job: Job, task: Task, policy: Policy, agent: Agent, when_too_long: WhenTooLong) -> Sequence[Problem]:
+    """The problems to train on whose prompts, with the tools that the agent offers, leave the policy room for an answer; `data.json` counts
+    what is left out. Raises UserError as `prompts_that_fit`."""
+    problems = task.problems("train")
+    found = prompts_that_fit(problems, policy, when_too_long, await offered(agent, *problems[:1]))
+    if found.dropped:
+        job.describe(problems=len(found.items), left_out=found.dropped)
+    return found.items
+
+
+def prompts_that_fit(problems: Sequence[Problem], policy: Policy, when_too_long: WhenTooLong = "drop", tools: Tools = ()) -> Fitted:
+    """The problems whose prompts leave room for one token at least. Raises UserError as `texts.fit`."""
+    read = lambda problem: TokenSequence(policy.renderer.prompt(problem.messages, tools), (0,))  # noqa: E731
+    name = lambda problem: f"{problem.id}, with one token of an answer,"  # noqa: E731
+    return fit(problems, read, lambda made: [made], policy.max_context, when_too_long, name)
+
+
+def prompt_files(task: str) -> list[str]:
+    """The file of prompts that `task` names, if it does: a run goes on only with the same content."""
+    return [task] if _is_file(task) else []
 
 
 def _is_file(task: str) -> bool:

@@ -15,6 +15,7 @@ import torch
 
 from posttrain import cli
 from posttrain.policy.scalar import load_scalar
+from posttrain.training.scored import Prompts
 from tests.small_models import write_model
 
 PAIR = {"prompt": "1+1?", "chosen": "2", "rejected": "3"}
@@ -147,6 +148,9 @@ BAD_STEPS = {
     "no steps": ({**STEPS, "completions": []}, "no completions"),
     "no prompt": ({**STEPS, "prompt": ""}, "no prompt"),
     "a pair": (PAIR, "no completions"),
+    "two users in a row": ({**STEPS, "prompt": turns("uu")}, "two turns of the user in a row"),
+    "a prompt that ends with the assistant": ({**STEPS, "prompt": turns("ua")}, "ends in a turn of the assistant"),
+    "tools": ({**STEPS, "tools": [{"type": "function"}]}, "has tools"),
 }
 
 
@@ -155,6 +159,26 @@ def test_labelled_steps_that_are_none_are_named_by_their_line(case: str, train, 
     row, why = BAD_STEPS[case]
     file = written(tmp_path / "steps.jsonl", [STEPS, {**STEPS, "prompt": "1+2?"}, row])
     refused(train("reward-model", "--kind", "process", "--data", file, "--steps", 1), f"{file} line 3", why)
+
+
+BAD_PROMPTS = {
+    "two users in a row": ({"prompt": turns("uu")}, "two turns of the user in a row"),
+    "a system message that comes late": ({"prompt": turns("usu")}, "system message that is not the first"),
+    "the assistant first": ({"prompt": turns("au")}, "speaks before anybody else"),
+    "a prompt that ends with the assistant": ({"prompt": turns("ua")}, "no prompt that ends in a user's turn"),
+    "two systems": ({"prompt": turns("su"), "system": "another"}, "a system text beside its messages and another among them"),
+    "an empty prompt": ({"prompt": " "}, "empty user"),
+    "tools of its own": ({"prompt": "x", "tools": [{"type": "function", "function": {"name": "f"}}]}, "describes tools of its own"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PROMPTS)
+def test_a_prompt_that_is_none_is_named_by_its_line_wherever_answers_are_sampled(case: str, train, tmp_path: Path) -> None:
+    row, why = BAD_PROMPTS[case]
+    file = written(tmp_path / "prompts.jsonl", [{"prompt": "1+1?"}, {"prompt": "1+2?"}, row])
+    for words in (("ppo",), ("reject",), ("grpo",), ("dpo",), ("distill", "--teacher-system", "Be brief.")):
+        rule = () if words[0] == "distill" else RULE
+        refused(train(*words, "--task", file, *rule, "--steps", 1), "line 3", why)
 
 
 # ------------------------------------------------------------------------------------------------------------ whole files
@@ -237,11 +261,26 @@ def test_a_context_beyond_the_models_is_refused(train, tmp_path: Path) -> None:
     refused(train("sft", "--data", file, "--max-context", 3), "longer than 3 tokens")
 
 
-def test_a_prompt_that_does_not_fit_is_named_where_answers_are_sampled(train, tmp_path: Path) -> None:
-    file = written(tmp_path / "prompts.jsonl", [{"prompt": LONG + str(i)} for i in range(4)])
-    for words in (("ppo",), ("reject",), ("grpo",), ("dpo", "--pairs-per-step", 2)):
-        sampled = SAMPLED if words[0] != "dpo" else ("--steps", 1, "--max-tokens", 4)
-        refused(train(*words, "--task", file, *RULE, *sampled), "context holds 512")
+ON_PROMPTS = {
+    "ppo": ("ppo", *RULE, *SAMPLED),
+    "reject": ("reject", *RULE, *SAMPLED, "--keep-truncated"),
+    "grpo": ("grpo", *RULE, *SAMPLED),
+    "online dpo": ("dpo", *RULE, "--steps", 1, "--max-tokens", 4, "--pairs-per-step", 2),
+    "distillation": ("distill", "--teacher-system", "Be brief.", *SAMPLED),
+    "distillation of the teacher's samples": ("distill", "--on", "teacher", "--teacher-system", "Be brief.", *SAMPLED),
+}
+
+
+@pytest.mark.parametrize("method", ON_PROMPTS)
+def test_a_prompt_that_leaves_no_room_for_an_answer_is_dropped_and_counted_or_refused_before_the_first_step(method: str, train, tmp_path: Path) -> None:
+    words, long = ON_PROMPTS[method], [{"prompt": LONG + str(i)} for i in range(4)]
+    file = written(tmp_path / "prompts.jsonl", [*({"prompt": f"{i}?"} for i in range(40)), *long])
+    refused(train(*words, "--task", file, "--when-too-long", "error"), "with one token of an answer", "the context holds 512", "--when-too-long drop")
+    ended = train(*words, "--task", file)
+    account = json.loads((ended.run / "data.json").read_text())
+    learned = [len(problem.messages[0].content) < 512 for problem in Prompts(str(file)).problems("train")]
+    assert ended.trained and account == {"problems": sum(learned), "left_out": {"longer than 512 tokens": learned.count(False)}} and not all(learned)
+    refused(train(*words, "--task", written(tmp_path / "long.jsonl", long)), "none of the", "longer than 512 tokens")
 
 
 # ------------------------------------------------------------------------------------------- models that are something else

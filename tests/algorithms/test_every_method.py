@@ -14,6 +14,7 @@ from posttrain.policy.hf import load_policy
 from posttrain.policy.models import last_checkpoint
 from posttrain.policy.scalar import load_scalar
 from tests.algorithms.kills import finish, kill_when, left_by, n_steps
+from tests.small_models import write_model
 
 STEPS = 5
 COMMON = ("--model", "tiny", "--dtype", "float32", "--steps", STEPS, "--checkpoint-every", 2, "--learning-rate", "5e-3", "--seed", 3)
@@ -40,24 +41,33 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / f"{name}.jsonl" for name in rows}
 
 
-METHODS = {
+METHODS: dict[str, tuple[object, ...]] = {
     "sft": ("sft", "--data", "conversations", "--conversations-per-step", 8, "--measure-every", 2),
     "sft with an adapter": ("sft", "--data", "conversations", "--lora-rank", 4, "--trained", "all"),
     "reward model": ("reward-model", "--data", "pairs", "--pairs-per-step", 8, "--measure-every", 2),
     "reward model with an adapter": ("reward-model", "--data", "pairs", "--lora-rank", 4, "--centering", "0.01"),
     "process reward model": ("reward-model", "--kind", "process", "--data", "steps"),
+    "process reward model with an adapter": ("reward-model", "--kind", "process", "--data", "steps", "--lora-rank", 4),
     "ppo": ("ppo", *SAMPLED, "--problems-per-step", 6, "--updates", 2, "--kl-target", 2, "--kl-horizon", 50),
     "ppo with a shared critic": ("ppo", *SAMPLED, "--problems-per-step", 6, "--critic", "shared", "--truncated", "bootstrap"),
+    "ppo with a shared critic and an adapter": ("ppo", *SAMPLED, "--problems-per-step", 6, "--critic", "shared", "--lora-rank", 4),
     "ppo with an adapter": ("ppo", *SAMPLED, "--problems-per-step", 6, "--lora-rank", 4, "--truncated", "penalty"),
     "dpo": ("dpo", "--data", "pairs", "--measure-every", 2),
     "dpo with an adapter": ("dpo", "--data", "pairs", "--lora-rank", 4),
     "kto": ("dpo", "--preset", "kto", "--data", "pairs"),
+    "kto with an adapter": ("dpo", "--preset", "kto", "--data", "pairs", "--lora-rank", 4),
+    "ipo": ("dpo", "--preset", "ipo", "--data", "pairs"),
+    "robust dpo": ("dpo", "--loss", "robust", "--label-smoothing", "0.1", "--data", "pairs"),
+    "orpo": ("dpo", "--preset", "orpo", "--data", "pairs"),
     "simpo": ("dpo", "--preset", "simpo", "--data", "pairs"),
     "online dpo": ("dpo", *SAMPLED, "--pairs-per-step", 4, "--group-size", 3),
+    "online dpo with an adapter": ("dpo", *SAMPLED, "--pairs-per-step", 4, "--group-size", 3, "--lora-rank", 4),
     "raft": ("reject", *SAMPLED, "--problems-per-step", 3, "--group-size", 4, "--keep-truncated"),
     "reward-weighted regression": ("reject", "--preset", "rwr", *SAMPLED, "--problems-per-step", 3, "--keep-truncated", "--epochs", 2),
+    "raft with an adapter": ("reject", *SAMPLED, "--problems-per-step", 3, "--group-size", 4, "--keep-truncated", "--lora-rank", 4, "--watch-kl"),
     "distillation": ("distill", "--task", "arithmetic:levels=1,n_train=10", "--max-tokens", 8, "--teacher-system", "Be brief.", "--problems-per-step", 3),
     "distillation with an adapter": ("distill", "--task", "arithmetic:levels=1,n_train=10", "--max-tokens", 8, "--teacher-system", "Be brief.", "--lora-rank", 4, "--divergence", "jsd"),
+    "distillation of sampled tokens": ("distill", "--task", "arithmetic:levels=1,n_train=10", "--max-tokens", 8, "--teacher-system", "Be brief.", "--divergence", "sampled"),
     "distillation of given answers": ("distill", "--on", "given", "--data", "conversations", "--teacher-system", "Be brief."),
 }  # fmt: skip
 
@@ -102,7 +112,7 @@ def test_a_run_that_stopped_goes_on_to_the_same_bits(method: str, undisturbed, d
     assert {k: v for k, v in ours.items() if k != "metrics.jsonl"} == {k: v for k, v in theirs.items() if k != "metrics.jsonl"}
 
 
-@pytest.mark.parametrize("method", ["sft", "reward model", "ppo", "online dpo", "raft", "distillation"])
+@pytest.mark.parametrize("method", ["sft", "reward model", "process reward model", "ppo", "dpo", "kto", "online dpo", "raft", "distillation"])
 def test_a_killed_run_goes_on_to_the_same_bits(method: str, undisturbed, data: dict[str, Path], tmp_path: Path) -> None:
     argv = argv_of(method, data, tmp_path / "run")
     dice = random.Random(method)
@@ -131,6 +141,16 @@ def test_a_run_knows_its_data_again(data: dict[str, Path], tmp_path: Path, capsy
     argv = argv_of("dpo", {**data, "pairs": copy}, tmp_path / "run")
     assert cli.run(argv) == cli.DONE
     copy.write_text("\n".join(copy.read_text().splitlines()[:-1]))
+    assert cli.run(argv) == cli.USAGE
+    assert "files_sha256" in capsys.readouterr().err
+
+
+def test_a_run_knows_its_prompts_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "prompts.jsonl"
+    argv = ["train", "reject", "--model", "tiny", "--task", str(file), "--reward", "length:3", "--max-tokens", "4", "--steps", "1", "--out", str(tmp_path / "run")]
+    file.write_text("".join(json.dumps({"prompt": f"{i}?"}) + "\n" for i in range(9)))
+    assert cli.run(argv) == cli.DONE
+    file.write_text("".join(json.dumps({"prompt": f"{i}!"}) + "\n" for i in range(9)))
     assert cli.run(argv) == cli.USAGE
     assert "files_sha256" in capsys.readouterr().err
 
@@ -170,3 +190,32 @@ def test_a_reference_that_training_does_not_start_from_is_refused(undisturbed, d
     argv = [*argv_of("dpo", data, tmp_path / "run"), "--reference", str(undisturbed("sft"))]
     assert cli.run(argv) == cli.USAGE
     assert "is not the model that training starts from" in capsys.readouterr().err
+
+
+def test_what_the_start_was_trained_from_may_be_the_reference(undisturbed, data: dict[str, Path], tmp_path: Path) -> None:
+    """A second round of preferences, against the model before the first: tiny, then SFT, then DPO against tiny; and DPO upon that too."""
+    argv = argv_of("dpo", data, tmp_path / "second")
+    argv[argv.index("tiny")] = str(undisturbed("sft"))
+    assert cli.run([*argv, "--reference", "tiny"]) == cli.DONE
+    first = json.loads((tmp_path / "second" / "metrics.jsonl").read_text().splitlines()[0])
+    assert abs(first["pairs/chosen_change_nats"]) > 0.1, "what SFT changed is part of the log-ratio"
+    argv = argv_of("dpo", data, tmp_path / "third")
+    argv[argv.index("tiny")] = str(tmp_path / "second")
+    assert cli.run([*argv, "--reference", "tiny"]) == cli.DONE
+    assert cli.run([*argv[:-1], str(tmp_path / "fourth"), "--reference", str(undisturbed("kto"))]) == cli.USAGE, "a cousin is no ancestor"
+
+
+OTHERS = {"qwen2": {}, "gpt2": {"n_positions": 512}, "gemma3_text": {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}}
+"""Architectures unlike the tiny model's: biases and tied weights, learned positions and dropout, windows and norms of their own."""
+
+
+@pytest.mark.parametrize("method", ["sft", "reward model with an adapter", "process reward model", "ppo with a shared critic and an adapter", "ppo", "dpo", "online dpo", "raft", "distillation"])
+@pytest.mark.parametrize("architecture", OTHERS)
+def test_every_method_trains_models_of_other_architectures(architecture: str, method: str, data: dict[str, Path], tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", architecture, **{"max_position_embeddings": 512, **OTHERS[architecture]})
+    argv = argv_of(method, data, tmp_path / "run")
+    argv[argv.index("tiny")], argv[argv.index("--steps") + 1] = str(model), "1"
+    assert cli.run([*argv, "--warmup-steps", "0"]) == cli.DONE
+    (row,) = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert row["policy/grad_norm"] > 0
+    (load_scalar if "reward model" in method else load_policy)(str(tmp_path / "run"), "float32")

@@ -18,7 +18,7 @@ METHODS = {
     "grpo": ("grpo", "--problems-per-step", "3", "--group-size", "4"),
     "online dpo": ("dpo", "--pairs-per-step", "3", "--group-size", "4"),
 }
-REWARDS = ("model", "process", "process:product", "judge", "length", "format")
+REWARDS = ("model", "process", "process:product", "judge", "pairwise", "length", "format")
 
 
 @pytest.fixture(scope="module")
@@ -34,16 +34,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         model.save(folder / name)
     steps = folder / "process"
     return {"model": f"model:{folder / 'outcome'}", "process": f"process:{steps}", "process:product": f"process:product:{steps}",
-            "judge": "judge:tiny", "length": "length:3", "format": r"format:[\x00-\x7f].*"}  # fmt: skip
+            "judge": "judge:tiny", "pairwise": "pairwise:tiny", "length": "length:3", "format": r"format:[\x00-\x7f].*"}  # fmt: skip
 
 
 @pytest.mark.parametrize("reward", REWARDS)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_reward_can_be_learned_from_with_gold_beside_it(method: str, reward: str, models: dict[str, str], tmp_path: Path) -> None:
     name, *flags = METHODS[method]
-    gold = [] if name == "dpo" else ["--gold", "length:4"]
     argv = ["train", name, *MODEL, *flags, "--task", "arithmetic:levels=1,n_train=9", "--max-tokens", "8", "--steps", "1", "--warmup-steps", "0"]
-    assert cli.run([*argv, "--reward", models[reward], *gold, "--out", str(tmp_path / "run")]) == cli.DONE
+    assert cli.run([*argv, "--reward", models[reward], "--gold", "length:4", "--out", str(tmp_path / "run")]) == cli.DONE
     (row,) = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert row["reward/unscored_frac"] == 0 and row["reward/low"] <= row["reward/mean"] <= row["reward/high"] and row["reward/n"] == 3
     assert "reward/part_gold" in row
@@ -51,6 +50,17 @@ def test_every_reward_can_be_learned_from_with_gold_beside_it(method: str, rewar
         assert row["policy/grad_norm"] > 0
     if reward == "process":
         assert 0 < row["reward/mean"] < 1 and row["reward/part_steps"] >= 1
+    if reward == "pairwise":
+        assert row["reward/mean"] == pytest.approx(0.5), "what one sibling wins the other loses"
+
+
+def test_a_judge_of_siblings_judges_no_attempt_alone(models: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["train", "ppo", *MODEL, "--task", "arithmetic:levels=1,n_train=9", "--max-tokens", "8", "--steps", "1", "--out", str(tmp_path / "run")]
+    for flags, said in ((("--reward", "pairwise:tiny", "--group-size", "1"), "with nothing"), (("--reward", "length:3", "--gold", "pairwise:tiny"), "judge:tiny")):
+        capsys.readouterr()
+        assert cli.run([*argv, *flags]) == cli.USAGE
+        err = capsys.readouterr().err
+        assert said in err and "Traceback" not in err
 
 
 def test_grpo_learns_from_a_file_of_prompts_by_a_reward(tmp_path: Path) -> None:
@@ -74,7 +84,8 @@ def test_raft_watches_the_kl_to_the_start_without_holding_it_down(tmp_path: Path
     for rows in (watched, adapter):
         kl = [row["policy/kl_ref_nats"] for row in rows]
         assert kl[0] == pytest.approx(0, abs=1e-5) and kl[-1] > 0.1
-    assert [{k: v for k, v in row.items() if k != "policy/kl_ref_nats"} for row in watched] == unwatched
+        assert all(row["policy/kl_ref_low"] <= row["policy/kl_ref_nats"] <= row["policy/kl_ref_high"] and row["policy/kl_ref_n"] == 4 for row in rows)
+    assert [{k: v for k, v in row.items() if not k.startswith("policy/kl_ref")} for row in watched] == unwatched
 
 
 # ------------------------------------------------------------------------------------------------------------- the results

@@ -1,15 +1,18 @@
-"""Attempts of several turns are learned from as they were sampled: GRPO and distillation read the same tokens, and learn the model's own."""
+"""Attempts of several turns are learned from as they were sampled: every method that samples reads the same tokens, and learns the model's own."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
 from posttrain.agents.scripted import ScriptedAgent
-from posttrain.algorithms import distill, grpo
+from posttrain.algorithms import distill, dpo, grpo, ppo, reject
 from posttrain.policy.hf import Policy, load_policy
 from posttrain.policy.optim import AdamWConfig, Optimizer
 from posttrain.tasks import load
@@ -77,20 +80,51 @@ def test_a_teacher_reads_the_same_turns_behind_its_own_prompt(policy: Policy, ro
         assert metrics["distill/divergence_nats"] == pytest.approx(0, abs=1e-5)
 
 
-@pytest.mark.parametrize("command", ["grpo", "distill"])
-def test_a_training_with_tools_runs_and_goes_on(roomy: str, tmp_path: Path, command: str) -> None:
-    common = dict(model=roomy, out=tmp_path, dtype="float32", task="arithmetic:levels=1,n_train=8", tools="calculator", tool_steps=2,
-                  problems_per_step=2, group_size=2, max_tokens=8)  # fmt: skip
-    if command == "grpo":
-        train = lambda steps: grpo.train(grpo.Config(steps=steps, **common))  # noqa: E731
-    else:
-        train = lambda steps: distill.train(distill.Config(steps=steps, teacher_system="Be brief.", **common))  # noqa: E731
-    asyncio.run(train(1))
-    asyncio.run(train(2))
+SAMPLED = dict(problems_per_step=2, group_size=2)
+METHODS: dict[str, tuple[ModuleType, dict[str, Any]]] = {
+    "grpo": (grpo, SAMPLED),
+    "distill": (distill, {**SAMPLED, "teacher_system": "Be brief."}),
+    "ppo": (ppo, {**SAMPLED, "reward": "length:3"}),
+    "reject": (reject, {**SAMPLED, "reward": "length:3", "keep_truncated": True}),
+    "online dpo": (dpo, {"pairs_per_step": 2, "group_size": 2, "reward": "length:3"}),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_training_with_tools_runs_and_goes_on(roomy: str, tmp_path: Path, method: str) -> None:
+    module, changes = METHODS[method]
+    common = dict(model=roomy, out=tmp_path, dtype="float32", task="arithmetic:levels=1,n_train=8", tools="calculator", tool_steps=2, max_tokens=8)
+    for steps in (1, 2):
+        asyncio.run(module.train(module.Config(steps=steps, **common, **changes)))
     rows = [json.loads(line) for line in (tmp_path / "rollouts.jsonl").read_text().splitlines()]
     made = load_policy(roomy, "float32").renderer
     assert {row["step"] for row in rows} == {1, 2}
     assert all("calculator" in made.decode(row["attempts"][0]["turns"][0]["prompt_token_ids"]) for row in rows)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_task_brings_its_own_tools_to_every_method(roomy: str, tmp_path: Path, method: str) -> None:
+    module, changes = METHODS[method]
+    common = dict(model=roomy, out=tmp_path, dtype="float32", task="ledger:horizon=1,n_train=4", tools="task", tool_steps=2, max_tokens=8, steps=1)
+    asyncio.run(module.train(module.Config(**common, **changes)))
+    row = json.loads((tmp_path / "rollouts.jsonl").read_text().splitlines()[0])
+    read = load_policy(roomy, "float32").renderer.decode(row["attempts"][0]["turns"][0]["prompt_token_ids"])
+    assert '"function"' in read and "calculator" not in read
+
+
+def test_a_pair_holds_the_models_own_tokens_of_all_turns(round_: Round) -> None:
+    (pair,) = dpo.best_against_worst(round_)
+    assert [s.n_predicted for s in pair.sequences] == [r.n_tokens for r in round_.rollouts]
+    assert not all(pair.chosen.predicted), "what the tool said is read and not learned"
+    assert pair.chosen.prompt == pair.rejected.prompt
+
+
+def test_attempts_whose_history_was_rewritten_make_no_pair_in_silence(round_: Round) -> None:
+    first, second = round_.rollouts[0].completions[:2]
+    rewritten = replace(round_.rollouts[0], completions=(first, replace(second, prompt_token_ids=second.prompt_token_ids[1:])))
+    spoiled = Round(round_.problems_P, [[rewritten, round_.rollouts[1]]], round_.scores_PG)
+    with pytest.raises(UserError, match="template that only appends"):
+        dpo.best_against_worst(spoiled)
 
 
 def test_a_question_that_leaves_no_room_for_tools_is_refused(tmp_path: Path) -> None:
@@ -102,6 +136,11 @@ def test_a_question_that_leaves_no_room_for_tools_is_refused(tmp_path: Path) -> 
 def test_settings_of_tools_without_tools_are_refused() -> None:
     with pytest.raises(UserError, match="--tool-steps has no effect without --tools"):
         grpo.Config(tool_steps=2)
+    with pytest.raises(UserError, match="--tools has no effect without --task"):
+        dpo.Config(data="pairs.jsonl", tools="calculator")
+    for config in (ppo.Config, reject.Config, dpo.Config):
+        with pytest.raises(UserError, match="--tool-steps has no effect without --tools"):
+            config(tool_steps=2)
     with pytest.raises(UserError, match="--tools has no effect without --on own"):
         distill.Config(on="teacher", tools="calculator", task="arithmetic")
 

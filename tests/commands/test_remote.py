@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,66 @@ def posttrain(capsys: pytest.CaptureFixture[str]):
         return Ended(cli.run([str(word) for word in argv]), *capsys.readouterr())
 
     return run
+
+
+class Grader(BaseHTTPRequestHandler):
+    """A server of messages whose model grades by the first character of an answer, and prefers the greater; it answers in words."""
+
+    def do_GET(self) -> None:
+        self._send({"data": [{"id": "grader"}]})
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][0]["content"]
+        first = [(part.split("\n")[0] or " ")[0] for part in re.split(r"\[Answer(?: [AB])?\]\n", asked)[1:]]
+        said = f"{1 + ord(first[0]) % 5}, I should say." if len(first) == 1 else f"**{'A' if first[0] >= first[1] else 'B'}** is better"
+        self._send({"choices": [{"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}]})
+
+    def _send(self, body: dict[str, Any]) -> None:
+        text = json.dumps(body).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def grader() -> Iterator[str]:
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Grader)
+    threading.Thread(target=running.serve_forever, daemon=True).start()
+    yield f"openai:http://127.0.0.1:{running.server_port}/v1#grader"
+    running.shutdown()
+
+
+TRAINED = ("--model", "tiny", "--dtype", "float32", "--task", "arithmetic:levels=1,n_train=9", "--max-tokens", 8, "--steps", 1, "--warmup-steps", 0)
+
+
+@pytest.mark.parametrize("kind", ["judge", "pairwise"])
+@pytest.mark.parametrize("method", [("dpo", "--pairs-per-step", 3, "--group-size", 3), ("reject", "--problems-per-step", 3, "--group-size", 3, "--keep-truncated")])
+def test_a_servers_model_is_the_judge_in_training(kind: str, method: tuple[object, ...], grader: str, posttrain, tmp_path: Path) -> None:
+    ended = posttrain("train", *method, *TRAINED, "--reward", f"{kind}:{grader}", "--out", tmp_path / "run")
+    assert ended.code == 0, ended.err
+    (row,) = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert row["reward/unscored_frac"] == 0 and 0 <= row["reward/mean"] <= 1 and row["policy/grad_norm"] > 0
+    attempts = [a for line in (tmp_path / "run" / "rollouts.jsonl").read_text().splitlines() for a in json.loads(line)["attempts"]]
+    firsts = [[(a["text"] or " ")[0] for a in attempts[i : i + 3]] for i in range(0, 9, 3)]
+    scores = [[a["score"] for a in attempts[i : i + 3]] for i in range(0, 9, 3)]
+    for said, given in zip(firsts, scores, strict=True):
+        if kind == "judge":
+            assert given == [ord(c) % 5 / 4 for c in said]
+        else:
+            assert max(given) == given[said.index(max(said))], "the greatest wins most"
+
+
+def test_a_servers_model_says_which_of_two_samples_is_preferred(grader: str, posttrain, tmp_path: Path) -> None:
+    flags = ("--task", "arithmetic:levels=1,n_train=9", "--problems", 4, "--samples", 3, "--max-tokens", 8, "--keep-truncated", "--dtype", "float32")
+    ended = posttrain("prefer", "--model", "tiny", *flags, "--judge", grader, "--out", tmp_path / "pairs.jsonl")
+    assert ended.code == 0, ended.err
+    pairs = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
+    assert pairs and all(p["chosen"][0]["content"][0] > p["rejected"][0]["content"][0] for p in pairs)
 
 
 def completions(ended: Ended) -> list[dict[str, Any]]:

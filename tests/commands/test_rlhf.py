@@ -12,13 +12,13 @@ from xml.etree import ElementTree
 import pytest
 
 from posttrain import cli
-from posttrain.evals.frontier_page import page, tables_of
+from posttrain.evals.frontier_page import page, paths_of, tables_of
 
 WORDS = "cat dog sun moon sea sky tree bird fish king queen bread milk snow rain wind fire gold iron salt tea rice corn wool"
 SETTINGS = (
     "--model", "tiny", "--dtype", "float32", "--gold", "length:3", "--made-pairs", "16", "--reward-steps", "3", "--dpo-steps", "3",
     "--rl-steps", "3", "--answers-per-step", "16", "--group-size", "4", "--max-tokens", "8", "--problems", "3", "--samples", "4",
-    "--learning-rate", "2e-3", "--documents", "2", "--methods", "ppo", "dpo", "raft",
+    "--learning-rate", "2e-3", "--documents", "2", "--methods", "ppo", "dpo", "online_dpo", "raft",
 )  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def found(folder: Path) -> dict[str, Any]:
 
 
 def test_every_model_is_measured_on_the_same_prompts_with_n_and_intervals(found: dict[str, Any]) -> None:
-    assert [p["name"] for p in found["points"]] == ["start", "ppo", "dpo", "raft"]
+    assert [p["name"] for p in found["points"]] == ["start", "ppo", "dpo", "online_dpo", "raft"]
     for p in found["points"]:
         for name in ("proxy", "gold", "kl_nats", "length_tokens"):
             assert p[name]["n"] == 3 and p[name]["low"] <= p[name]["value"] <= p[name]["high"], name
@@ -54,22 +54,29 @@ def test_every_model_is_measured_on_the_same_prompts_with_n_and_intervals(found:
 
 
 def test_the_path_of_each_run_begins_at_the_start_and_shows_proxy_and_gold(found: dict[str, Any]) -> None:
-    assert set(found["paths"]) == {"ppo", "raft"}
-    for name, prompts in (("ppo", 8), ("raft", 4)):
+    assert set(found["paths"]) == {"ppo", "online_dpo", "raft"}
+    for name, prompts in (("ppo", 8), ("online_dpo", 4), ("raft", 4)):
         path = found["paths"][name]
         assert [w["step"] for w in path] == [1, 2, 3]
-        assert path[0]["kl_nats"] == pytest.approx(0, abs=1e-5) and max(w["kl_nats"] for w in path) > 0.01
+        assert path[0]["kl_nats"]["value"] == pytest.approx(0, abs=1e-5) and max(w["kl_nats"]["value"] for w in path) > 0.01
+        assert all(w["kl_nats"]["n"] == prompts and w["kl_nats"]["low"] <= w["kl_nats"]["value"] <= w["kl_nats"]["high"] for w in path)
         for w in path:
             assert w["reward"]["n"] == w["gold"]["n"] == prompts and 0 <= w["gold"]["value"] <= 1
             assert w["gold"]["low"] <= w["gold"]["value"] <= w["gold"]["high"]
 
 
 def test_the_logged_means_are_those_of_the_path(found: dict[str, Any], folder: Path) -> None:
-    for name in ("ppo", "raft"):
+    for name in ("ppo", "online_dpo", "raft"):
         rows = [json.loads(line) for line in (folder / "run" / name / "metrics.jsonl").read_text().splitlines()]
         for row, w in zip(rows, found["paths"][name], strict=True):
             assert w["reward"]["value"] == pytest.approx(row["reward/mean"]) and w["gold"]["value"] == pytest.approx(row["reward/part_gold"])
-            assert w["kl_nats"] == row["policy/kl_ref_nats"]
+            assert w["kl_nats"]["value"] == row["policy/kl_ref_nats"]
+
+
+def test_ppo_raft_and_online_dpo_sample_as_many_answers_and_are_judged_alike(folder: Path) -> None:
+    configs = [json.loads((folder / "run" / name / "config.json").read_text()) for name in ("ppo", "online_dpo", "raft")]
+    assert {c["reward"] for c in configs} == {f"model:{folder / 'run' / 'reward_model'}"} and {c["gold"] for c in configs} == {"length:3"}
+    assert {c.get("problems_per_step", c.get("pairs_per_step")) * c["group_size"] * c["steps"] for c in configs} == {16 * 3}
 
 
 def test_best_of_one_is_the_start(found: dict[str, Any]) -> None:
@@ -125,12 +132,12 @@ def test_the_page_draws_the_frontier_and_the_over_optimisation_of_each_run(folde
     drawn = pictures((folder / "run" / "report.html").read_text())
     titles = [svg.attrib["aria-label"] for svg in drawn]
     assert [t.split(" (")[0] for t in titles] == [
-        "proxy reward against KL", "gold reward against KL", "ppo along its run", "raft along its run", "best of n answers of the start",
+        "proxy reward against KL", "gold reward against KL", "ppo along its run", "online_dpo along its run", "raft along its run", "best of n answers of the start",
     ]  # fmt: skip
     assert all("n = " in title or "n ≤ " in title for title in titles)
     space = "{http://www.w3.org/2000/svg}"
     for svg in drawn[:2]:
-        assert len(svg.findall(f"{space}circle")) == 2 * 4, "a dot for each model, and one in the legend"
+        assert len(svg.findall(f"{space}circle")) == 2 * 5, "a dot for each model, and one in the legend"
     for svg in drawn[2:]:
         lines = svg.findall(f"{space}polyline")
         assert [len(line.attrib["points"].split()) for line in lines] == [3, 3], "proxy and gold at every step, or every n"
@@ -145,6 +152,8 @@ def test_every_number_of_the_page_stands_with_n_and_its_interval(folder: Path, f
     for title, header, rows in tables_of(found):
         assert header[-1] == "n", title
         assert all(cell in cells for row in rows for cell in row if cell)
+    for title, _, rows in paths_of(found):
+        assert all(cell in cells for row in rows for cell in row) and all("[" in cell for row in rows for cell in row[1:4]), title
     (_, _, gained), (_, _, lost), (_, _, learned) = tables_of(found)
     assert all("[" in cell for row in gained for cell in row[1:4]) and all("[" in cell for row in lost[1:] for cell in (row[1], row[4]))
     assert all("by chance" in row[7] for row in lost) and "by chance" in learned[0][2]
@@ -212,6 +221,8 @@ REFUSED = {
     "a KL below 0": (("--task", "arithmetic", "--kl-coef", "-1"), "--kl-coef"),
     "no reward per nat": (("--task", "arithmetic", "--beta", "0"), "--beta"),
     "data that is not there": (("--data", "nowhere.jsonl"), "nowhere.jsonl"),
+    "a gold reward that there is not": (("--task", "arithmetic", "--gold", "karma:5"), "karma:5"),
+    "a gold reward that judges no answer alone": (("--task", "arithmetic", "--gold", "pairwise:tiny"), "judge:tiny"),
 }
 
 
@@ -221,6 +232,25 @@ def test_bad_flags_are_refused_in_one_sentence(case: str, tmp_path: Path, capsys
     assert cli.run(["rlhf", "--model", "tiny", "--out", str(tmp_path / "run"), *argv]) == cli.USAGE
     said = capsys.readouterr().err.strip().splitlines()
     assert named in said[-1] and sum(line.startswith("posttrain: ") for line in said) == 1
+
+
+@pytest.mark.parametrize("flags", [("--gold", "karma:5"), ("--gold", "pairwise:tiny")])
+def test_a_gold_reward_that_cannot_be_had_is_said_before_anything_is_trained(flags: tuple[str, ...], tmp_path: Path) -> None:
+    assert cli.run(["rlhf", "--model", "tiny", "--task", "arithmetic", "--out", str(tmp_path / "run"), *flags]) == cli.USAGE
+    assert not (tmp_path / "run").exists()
+
+
+def test_unusable_pairs_are_refused_or_left_out_of_every_stage_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"prompt": f"{a}+{b}?", "chosen": str(a + b), "rejected": f"{a * b} it is"} for a in range(4) for b in range(4)]
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"prompt": "x", "chosen": "y", "rejected": "y"}]))
+    settings = [*SETTINGS[: SETTINGS.index("--gold")], *SETTINGS[SETTINGS.index("--gold") + 2 : SETTINGS.index("--methods")], "--sft-steps", "1", "--methods", "dpo"]
+    argv = ["rlhf", "--data", str(data), "--out", str(tmp_path / "run"), *settings]
+    assert cli.run(argv) == cli.USAGE and "line 17: has the same answer as chosen and rejected" in capsys.readouterr().err
+    assert cli.run([*argv[:-len(settings) - 1], str(tmp_path / "other"), *settings, "--when-bad", "drop"]) == cli.DONE
+    for stage in ("reward_model", "dpo"):
+        assert json.loads((tmp_path / "other" / stage / "data.json").read_text())["left_out"] == {"has the same answer as chosen and rejected": 1}
+    assert len((tmp_path / "other" / "sft_data.jsonl").read_text().splitlines()) == 16
 
 
 def test_preferences_of_a_file_begin_with_sft_on_the_chosen_answers(tmp_path: Path) -> None:
