@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from posttrain.agents.conversation import Spoken, Transcript, turn_sampling
+from posttrain.batching import row_begun
 from posttrain.renderer import Renderer
 from posttrain.types import Completion, Engine, Message, Sampling, UserError
 
@@ -22,8 +23,16 @@ class LocalSpeaker:
     async def speak(self, transcript: Transcript, n: int, seed: int, max_tokens: int) -> list[Spoken]:
         """`n` turns, which depend on (seed, problem, sample, step) and on what was said, and on nothing else that is going on."""
         sampling = turn_sampling(self.sampling, transcript, seed, max_tokens)
-        completions = await self.engine.sample(self.prompt(transcript), n, sampling, self.renderer.stop_token_ids)
+        prompt = self.prompt(transcript)
+        begun = row_begun(transcript.completions, prompt)
+        completions = await self.engine.sample(prompt, n, sampling, self.renderer.stop_token_ids, begun)
         return [self._spoken(completion, transcript) for completion in completions]
+
+    def ended(self, transcript: Transcript) -> None:
+        """The attempt will not go on: an engine that remembers it need not."""
+        if transcript.completions and (forget := getattr(self.engine, "forget", None)):
+            last = transcript.completions[-1]
+            forget(last.prompt_token_ids, last.token_ids)
 
     def prompt(self, transcript: Transcript) -> tuple[int, ...]:
         """The tokens that are read before the next turn; what tools said can end no turn in it (`Renderer.defused`). Raises UserError for a turn whose tokens are not known."""

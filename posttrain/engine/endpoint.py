@@ -88,6 +88,8 @@ class Card:
     """Whether it can be asked for the tokens it read and wrote."""
     true_logprobs: bool
     """Whether its log-probs are those of the distribution that it draws from; others may give them before temperature and top-p."""
+    remembers: bool = False
+    """Whether it is ours, which takes the tokens that a conversation has come to and remembers what it has computed of them."""
 
 
 @dataclass
@@ -179,7 +181,8 @@ class Endpoint:
             listed = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
             raise UserError(f"{self.address.url} has no model '{wanted}': write #MODEL behind its address with one of {listed or '(it has none)'}")
         row = rows[names.index(wanted)]
-        return Card(wanted, row.get("max_model_len"), row.get("owned_by") in EXACT_SERVERS, row.get("logprobs_mode") == "processed_logprobs")
+        return Card(wanted, row.get("max_model_len"), row.get("owned_by") in EXACT_SERVERS, row.get("logprobs_mode") == "processed_logprobs",
+                    row.get("owned_by") == "posttrain")  # fmt: skip
 
 
 def _object(response: httpx2.Response) -> dict[str, Any] | None:

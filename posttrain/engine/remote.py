@@ -25,7 +25,9 @@ class RemoteEngine:
 
     endpoint: Endpoint
 
-    async def sample(self, prompt_token_ids: Sequence[int], n: int, sampling: Sampling, stop_token_ids: Sequence[int] = ()) -> list[Completion]:
+    async def sample(
+        self, prompt_token_ids: Sequence[int], n: int, sampling: Sampling, stop_token_ids: Sequence[int] = (), begun: int = 0
+    ) -> list[Completion]:
         """`n` completions of one prompt, in the order of their sample index; what is drawn from a seed is the server's to say.
 
         Raises UserError where the prompt leaves no room in the model's context and where the server gives no token ids,
@@ -37,7 +39,7 @@ class RemoteEngine:
             raise UserError(f"the prompt has {len(prompt)} tokens and the model's context holds {card.max_context}: shorten the prompt")
         found = await self.endpoint.post("completions", {
             "prompt": list(prompt), **sampling_body(sampling, n), "max_tokens": limit, "logprobs": 0, "return_token_ids": True,
-            "stop_token_ids": sorted(stops), "ignore_eos": True,
+            "stop_token_ids": sorted(stops), "ignore_eos": True, **({"begun": begun} if begun and card.remembers else {}),
         })  # fmt: skip
         choices = choices_of(found, n)
         return [self._completion(card, prompt, choice, sampling, sample, stops) for sample, choice in enumerate(choices)]

@@ -183,7 +183,7 @@ class Served:
             return reached(tokens, wishes.stop_texts, decode)
 
         return await self.engine.sample(
-            prompt, wishes.n, wishes.sampling, (*own, *wishes.stop_token_ids), watch if told or wishes.stop_texts else None
+            prompt, wishes.n, wishes.sampling, (*own, *wishes.stop_token_ids), watch=watch if told or wishes.stop_texts else None
         )  # fmt: skip
 
     def _check(self, prompt: Sequence[int]) -> None:
