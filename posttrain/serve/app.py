@@ -4,6 +4,11 @@ All requests that are open at a time share the engine's batches. A sample is the
 same seed gives the same tokens and log-probs to the last bit, whoever else is asking. Whoever hangs up is no longer sampled
 for. Beside OpenAI's own settings it takes vLLM's `top_k`, `min_p`, `stop_token_ids`, `ignore_eos` and `return_token_ids`;
 log-probs are in nats, under the distribution that a token was drawn from (at temperature 0, at temperature 1).
+
+Two settings are its own, for agents whose attempts are trained on. `begun`: how many of the prompt's tokens began the conversation
+(in its first turn: all); what is computed of it is then remembered from turn to turn. `seen_token_ids`, in a chat: the tokens that
+were read and written up to the end of the last assistant's message; they are read as they were, where its words, spelled anew, could be
+other tokens. The answer tells all of the prompt's tokens, and `begun_token_ids`: how many of them the next turn begins with.
 """
 
 from __future__ import annotations
