@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from posttrain.agents.conversation import Spoken, Transcript, turn_sampling
 from posttrain.batching import row_begun
@@ -41,14 +40,10 @@ class LocalSpeaker:
         last = transcript.turns[-1]
         if last.spoken.completion is None:
             raise UserError("this attempt has a turn whose tokens were not kept, so that a policy cannot go on from it: begin it anew")
-        told = self._harmless(last.told or ())
-        before = self._harmless(transcript.messages[: -1 - len(told)])
+        told = self.renderer.harmless(last.told or ())
+        before = self.renderer.harmless(transcript.messages[: -1 - len(told)])
         seen = last.spoken.completion.prompt_token_ids + last.spoken.completion.token_ids
         return self.renderer.prompt_after(seen, before, last.spoken.message, told, transcript.tools)
-
-    def _harmless(self, messages: Sequence[Message]) -> tuple[Message, ...]:
-        """The messages, in which what tools said holds no mark of the chat format."""
-        return tuple(replace(m, content=self.renderer.defused(m.content)) if m.role == "tool" else m for m in messages)
 
     def _spoken(self, completion: Completion, transcript: Transcript) -> Spoken:
         read = self.renderer.read(completion.token_ids, transcript.tools)
