@@ -8,6 +8,8 @@
 - `a step, n at once`: the same for all agents at once, divided by their steps
 - `tokens a pass, alone` and `tokens a pass, n at once`: with the model itself, how many tokens each of its passes writes: 1 for an
   agent alone, and near n where n share them. `tokens a second` beside
+- `read, remembered` and `read, anew`: prompt tokens that the model computes in one attempt of all its steps, when the engine remembers
+  the conversation from turn to turn and when it does not; `seconds` beside, of which the writing is the same in both
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from benchmarks.rows import Found
 from posttrain.agents.conversation import Limits
 from posttrain.agents.local import LocalSpeaker
 from posttrain.agents.tool_agent import ToolAgent
-from posttrain.engine.local import LocalEngine
+from posttrain.engine.local import MEMORY_BYTES, LocalEngine
 from posttrain.engine.scripted import ScriptedEngine
 from posttrain.policy.hf import Policy, load_policy
 from posttrain.renderer import Renderer
@@ -111,6 +113,22 @@ async def passes(policy: Policy, options: Options) -> dict[str, float]:
     return found
 
 
+async def turns(policy: Policy, options: Options) -> dict[str, float]:
+    """Prompt tokens read, and seconds, of one attempt of all its steps; the median of three. Both ways say the same."""
+    found, said = {}, []
+    for name, memory_bytes in (("remembered", MEMORY_BYTES), ("anew", 0)):
+        taken = []
+        for _ in range(3):
+            engine = LocalEngine(policy, memory_bytes=memory_bytes)
+            speaker = _Cut(engine, policy.renderer, Sampling(max_tokens=options.tokens))
+            begun = time.perf_counter()
+            (rollout,) = await ToolAgent(speaker, Calling((tool(calculator),)), Limits(options.steps)).attempt(_problem("turns"), 1)
+            taken.append(time.perf_counter() - begun)
+        said.append([completion.token_ids for completion in rollout.completions])
+        found |= {f"read, {name}": engine.n_read, f"seconds, {name}": median(taken)}
+    return found | {"turns alike": sum(a == b for a, b in zip(*said, strict=True))}
+
+
 @dataclass(frozen=True)
 class _Cut(LocalSpeaker):
     """Whatever the model says is followed by a question, so that every attempt has all its turns."""
@@ -132,7 +150,7 @@ def rows(times: dict[str, list[float]], counted: dict[str, float]) -> list[list[
     """The table's rows, its header first."""
     found = [["side", "median", "lowest", "highest"]]
     found += [[f"{name}, ms", *(f"{value:.2f}" for value in (median(taken), min(taken), max(taken)))] for name, taken in times.items()]
-    return found + [[name, f"{value:.1f}", "", ""] for name, value in counted.items()]
+    return found + [[name, f"{value:.2f}" if name.startswith("seconds") else f"{value:.1f}", "", ""] for name, value in counted.items()]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -143,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _found(options: Options) -> Found:
     policy = load_policy(options.model)
     times = asyncio.run(step_times(policy.renderer, options))
-    counted = asyncio.run(passes(policy, options))
+    counted = asyncio.run(passes(policy, options)) | asyncio.run(turns(policy, options))
     verdict = "is reached" if median(times["a step"]) < GOAL_MS else "is NOT reached"
     return Found(
         rows(times, counted), {"milliseconds": times, "counted": counted}, f"{options.repeats} attempts of {options.steps} steps",

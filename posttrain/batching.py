@@ -21,7 +21,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from posttrain.types import Rollout
+from posttrain.types import Completion, Rollout
 
 LANE = 16
 """Segment lengths are bucketed to multiples of this inside attention. It is the widest vector of fp32 numbers on a CPU,
@@ -273,3 +273,14 @@ def rollout_sequences(rollout: Rollout) -> list[TokenSequence]:
         else:
             sequences.append(TokenSequence(completion.prompt_token_ids, completion.token_ids, marks, temperature))
     return sequences
+
+
+def row_begun(completions: Iterable[Completion], prompt: tuple[int, ...]) -> int:
+    """How many tokens are the prompt of the training row that a turn with this prompt will stand in, after these completions; all of
+    its own where it begins one."""
+    begun, seen = len(prompt), None
+    for completion in completions:
+        if seen is None or completion.prompt_token_ids[: len(seen)] != seen:
+            begun = len(completion.prompt_token_ids)
+        seen = completion.prompt_token_ids + completion.token_ids
+    return begun if seen is not None and prompt[: len(seen)] == seen else len(prompt)

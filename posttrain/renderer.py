@@ -14,8 +14,8 @@ other tokens tomorrow; one that knows no tools gets them in words (`tool_words.p
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from os.path import commonprefix
 from typing import Any
@@ -211,6 +211,10 @@ class Renderer:
         """The text with a blank in what would else be read as a mark of the format: what a page or a program says can then end no turn
         and speak as nobody else."""
         return self._marks.sub(lambda mark: f"{mark[0][:1]} {mark[0][1:]}", text)
+
+    def harmless(self, messages: Iterable[Message]) -> tuple[Message, ...]:
+        """The messages, in which what tools said holds no mark of the format."""
+        return tuple(replace(m, content=self.defused(m.content)) if m.role == "tool" else m for m in messages)
 
     def encode(self, text: str) -> list[int]:
         """Plain text as tokens: no template, no special tokens added."""

@@ -268,8 +268,14 @@ class Measurement:
 class Engine(Protocol):
     """Samples tokens. Knows nothing of tools, tasks or chat formats."""
 
-    async def sample(self, prompt_token_ids: Sequence[int], n: int, sampling: Sampling, stop_token_ids: Sequence[int] = ()) -> list[Completion]:
-        """`n` completions of one prompt. Concurrent callers share batches; siblings share the prompt's work."""
+    async def sample(
+        self, prompt_token_ids: Sequence[int], n: int, sampling: Sampling, stop_token_ids: Sequence[int] = (), begun: int = 0
+    ) -> list[Completion]:
+        """`n` completions of one prompt. Concurrent callers share batches; siblings share the prompt's work.
+
+        `begun`: how many of its tokens were the first prompt of a conversation that is going on, for engines that remember one from
+        turn to turn; 0 where none is.
+        """
         ...
 
 

@@ -82,10 +82,13 @@ def failed(problem: Problem, n: int, error: Unavailable) -> list[Rollout]:
     return [Rollout(problem, (), outcome="error", sample=sample, error=str(error)) for sample in range(n)]
 
 
-async def replies(endpoint: Endpoint, messages: Sequence[Message], n: int, sampling: Sampling, tools: Tools = ()) -> list[Reply]:
+async def replies(
+    endpoint: Endpoint, messages: Sequence[Message], n: int, sampling: Sampling, tools: Tools = (), seen: Sequence[int] | None = None, begun: int = 0
+) -> list[Reply]:
     """`n` answers to a conversation, in order. Raises Unavailable where the server fails, and UserError where it refuses.
 
-    Each is asked for on its own where the server does not tell its tokens: it counts those of a request, and may not know `n`.
+    `seen`: the tokens up to the end of the assistant's last turn, of which the first `begun` were the prompt of the first turn, for
+    servers that go on from them (`posttrain serve`); None where they are not known. Each is asked for on its own where the server does not tell its tokens: it counts those of a request, and may not know `n`.
     """
     card = await endpoint.card()
     if n > 1 and not card.gives_tokens:
@@ -95,6 +98,8 @@ async def replies(endpoint: Endpoint, messages: Sequence[Message], n: int, sampl
     wishes: dict[str, Any] = {"tools": [dict(tool) for tool in tools]} if tools else {}
     if card.gives_tokens:
         wishes |= {"logprobs": True, "return_token_ids": True}
+    if card.remembers and seen is not None:
+        wishes |= {"seen_token_ids": list(seen), "begun": begun}
     found = await endpoint.post("chat/completions", {
         "messages": [message_json(message) for message in messages], **sampling_body(sampling, n), **wishes,
     })  # fmt: skip

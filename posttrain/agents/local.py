@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from posttrain.agents.conversation import Spoken, Transcript, turn_sampling
+from posttrain.batching import row_begun
 from posttrain.renderer import Renderer
 from posttrain.types import Completion, Engine, Message, Sampling, UserError
 
@@ -22,8 +22,16 @@ class LocalSpeaker:
     async def speak(self, transcript: Transcript, n: int, seed: int, max_tokens: int) -> list[Spoken]:
         """`n` turns, which depend on (seed, problem, sample, step) and on what was said, and on nothing else that is going on."""
         sampling = turn_sampling(self.sampling, transcript, seed, max_tokens)
-        completions = await self.engine.sample(self.prompt(transcript), n, sampling, self.renderer.stop_token_ids)
+        prompt = self.prompt(transcript)
+        begun = row_begun(transcript.completions, prompt)
+        completions = await self.engine.sample(prompt, n, sampling, self.renderer.stop_token_ids, begun)
         return [self._spoken(completion, transcript) for completion in completions]
+
+    def ended(self, transcript: Transcript) -> None:
+        """The attempt will not go on: an engine that remembers it need not."""
+        if transcript.completions and (forget := getattr(self.engine, "forget", None)):
+            last = transcript.completions[-1]
+            forget(last.prompt_token_ids, last.token_ids)
 
     def prompt(self, transcript: Transcript) -> tuple[int, ...]:
         """The tokens that are read before the next turn; what tools said can end no turn in it (`Renderer.defused`). Raises UserError for a turn whose tokens are not known."""
@@ -32,14 +40,10 @@ class LocalSpeaker:
         last = transcript.turns[-1]
         if last.spoken.completion is None:
             raise UserError("this attempt has a turn whose tokens were not kept, so that a policy cannot go on from it: begin it anew")
-        told = self._harmless(last.told or ())
-        before = self._harmless(transcript.messages[: -1 - len(told)])
+        told = self.renderer.harmless(last.told or ())
+        before = self.renderer.harmless(transcript.messages[: -1 - len(told)])
         seen = last.spoken.completion.prompt_token_ids + last.spoken.completion.token_ids
         return self.renderer.prompt_after(seen, before, last.spoken.message, told, transcript.tools)
-
-    def _harmless(self, messages: Sequence[Message]) -> tuple[Message, ...]:
-        """The messages, in which what tools said holds no mark of the chat format."""
-        return tuple(replace(m, content=self.renderer.defused(m.content)) if m.role == "tool" else m for m in messages)
 
     def _spoken(self, completion: Completion, transcript: Transcript) -> Spoken:
         read = self.renderer.read(completion.token_ids, transcript.tools)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from posttrain.agents.chat import Reply, replies
 from posttrain.agents.conversation import Spoken, Transcript, turn_sampling
+from posttrain.batching import row_begun
 from posttrain.engine.endpoint import Endpoint
 from posttrain.tool_calls import read_tags
 from posttrain.types import Message, Sampling
@@ -17,9 +18,11 @@ from posttrain.types import Message, Sampling
 class ServerSpeaker:
     """Asks a server for the assistant's turns.
 
-    Calls that the server has not told from the words are read there, between the tags of Hermes and Qwen. The server renders the
-    whole conversation anew at each turn: even where it tells its tokens, a later turn need not go on from them, and is then learned
-    as a row of its own. Give the address a tokenizer (`LocalSpeaker` over a `RemoteEngine`) where exact tokens matter.
+    Calls that the server has not told from the words are read there, between the tags of Hermes and Qwen. `posttrain serve` is sent the
+    tokens that it read and wrote along with the messages, and goes on from them: its attempts are those of `LocalSpeaker`, token
+    for token. Any other server renders the whole conversation anew at each turn: even where it tells its tokens (vLLM), a later turn
+    need not go on from them, and is then learned as a row of its own; where it tells none, attempts can be scored and not trained on.
+    Give such an address a tokenizer (`LocalSpeaker` over a `RemoteEngine`) where exact tokens matter.
     """
 
     endpoint: Endpoint
@@ -29,8 +32,19 @@ class ServerSpeaker:
     async def speak(self, transcript: Transcript, n: int, seed: int, max_tokens: int) -> list[Spoken]:
         """`n` turns. Raises Unavailable where the server fails, again and again, and UserError where it refuses."""
         sampling = turn_sampling(self.sampling, transcript, seed, max_tokens)
-        said = await replies(self.endpoint, _sendable(transcript.messages), n, sampling, tuple(transcript.tools))
+        ours = (await self.endpoint.card()).remembers
+        messages = transcript.messages if ours else _sendable(transcript.messages)
+        said = await replies(self.endpoint, messages, n, sampling, tuple(transcript.tools), *_seen(transcript))
         return [_spoken(reply, bool(transcript.tools)) for reply in said]
+
+
+def _seen(transcript: Transcript) -> tuple[tuple[int, ...] | None, int]:
+    """The tokens up to the end of the last turn, and how many of them began its row; None where those of a turn are not known."""
+    completions = transcript.completions
+    if len(completions) < len(transcript.turns):
+        return None, 0
+    seen = completions[-1].prompt_token_ids + completions[-1].token_ids if completions else ()
+    return seen, row_begun(completions, seen)
 
 
 def _sendable(messages: Sequence[Message]) -> list[Message]:

@@ -62,6 +62,8 @@ class ToolAgent:
                 raise
         except Exception as error:
             rollout = rollout or _rollout(run.transcript, "error", _said(error))
+        finally:
+            getattr(self.speaker, "ended", _nothing)(run.transcript)
         run.journal.ended(rollout)
         return rollout
 
@@ -170,6 +172,10 @@ async def _restore(transcript: Transcript, env: Env) -> None:
 def _rollout(transcript: Transcript, outcome: Outcome, reason: str, env: Env | None = None) -> Rollout:
     state = dict(env.state()) if env is not None else {}
     return Rollout(transcript.problem, transcript.said, transcript.completions, outcome, transcript.sample, reason, usage=transcript.usage, state=state)
+
+
+def _nothing(transcript: Transcript) -> None:
+    """A speaker that remembers nothing has nothing to forget."""
 
 
 def _said(error: BaseException) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from posttrain.batching import LANE, bucket_length, round_up
+from posttrain.engine.kept import Pairs
 from posttrain.policy.attention import PackedAttention, Rules, attend_grid, mask
 
 
@@ -28,12 +29,12 @@ class Recorder:
 class Cohort:
     """N groups of up to S siblings that write together. A completion is a place (group, slot) and a number of tokens."""
 
-    prefix: dict[int, tuple[Tensor, Tensor]]
-    """By layer: keys and values [N, K, P, d]."""
+    prefix: Pairs
+    """[N, K, P, d]"""
     prefix_lengths: Tensor
     """Long[N]"""
-    own: dict[int, tuple[Tensor, Tensor]]
-    """By layer: keys and values [N, K, S, C, d]."""
+    own: Pairs
+    """[N, K, S, C, d]"""
 
     @property
     def n_groups(self) -> int:
@@ -59,6 +60,25 @@ class Cohort:
         prefix = {i: (take(k), take(v)) for i, (k, v) in seen.items()}
         return cls(prefix, torch.tensor(lengths), {i: (room(k), room(v)) for i, (k, v) in seen.items()})
 
+    @classmethod
+    def from_kept(cls, prefixes: list[Pairs], lengths: list[int], owns: list[Pairs]) -> Cohort:
+        """From each group's prefix [K, P, d] and the tokens since [K, C, d] of its only sibling."""
+        width = round_up(max(lengths))
+        capacity = max(LANE, bucket_length(max(next(iter(own.values()))[0].shape[1] for own in owns)))
+        join = lambda rows, layer, size: tuple(torch.stack([_widen(row[layer][i][:, :size], 1, size) for row in rows]) for i in (0, 1))  # noqa: E731
+        prefix = {layer: join(prefixes, layer, width) for layer in prefixes[0]}
+        own = {layer: tuple(x.unsqueeze(2) for x in join(owns, layer, capacity)) for layer in owns[0]}
+        return cls(prefix, torch.tensor(lengths), own)
+
+    def prefix_of(self, group: int) -> Pairs:
+        """A copy of a group's prefix."""
+        width = round_up(int(self.prefix_lengths[group]))
+        return {i: (k[group, :, :width].clone(), v[group, :, :width].clone()) for i, (k, v) in self.prefix.items()}
+
+    def own_of(self, group: int, slot: int, length: int) -> Pairs:
+        """A copy of the first `length` own tokens of a completion."""
+        return {i: (k[group, :, slot, :length].clone(), v[group, :, slot, :length].clone()) for i, (k, v) in self.own.items()}
+
     def grow(self, length: int) -> None:
         """Make room for `length` tokens in every completion."""
         if length > self.capacity:
@@ -66,14 +86,15 @@ class Cohort:
                 self.own[layer] = (_widen(keys, 3, bucket_length(length)), _widen(values, 3, bucket_length(length)))
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, rules: Rules, place: Place) -> Tensor:
-        """Write one token's keys for each living completion, and attend from it. q [R, H, d] → [R, H, d]."""
+        """Write the new tokens' keys of each living completion, and attend from them. q [R, H, d] → [R, H, d]."""
         keys, values = self.own[layer]
         at = (place.group, slice(None), place.slot, place.token)
         keys[at], values[at] = k, v
         N, K, S, _, d = keys.shape
-        grid = q.index_select(0, place.row_of_cell).view(N, S, K, -1, 1, d).permute(0, 2, 1, 3, 4, 5)
+        L = place.length
+        grid = q.index_select(0, place.row_of_cell).view(N, S, L, K, -1, d).permute(0, 3, 1, 4, 2, 5)
         out = attend_grid(grid, *self.prefix[layer], keys, values, place.mask(self, rules.sliding_window), rules)
-        return out.permute(0, 2, 1, 3, 4, 5).reshape(N * S, -1, d).index_select(0, place.cell)
+        return out.permute(0, 2, 4, 1, 3, 5).reshape(N * S * L, -1, d).index_select(0, place.cell)
 
     def kept(self, groups: list[int], slots: list[list[int]]) -> Cohort:
         """The cohort of only these groups and, in each, these slots (in the order given, moved to the front)."""
@@ -98,7 +119,7 @@ class Cohort:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the living completions of a cohort stand, for one decoding step."""
+    """Where the tokens that are read in one forward stand in a cohort: one of each living completion, or up to `length` of each."""
 
     group: Tensor
     """Long[R]"""
@@ -107,34 +128,40 @@ class Place:
     token: Tensor
     """Long[R]: the place of the token now read among the completion's own."""
     cell: Tensor
-    """Long[R]: the completion's cell in the grid, group · S + slot."""
+    """Long[R]: where the token stands in the grid, (group · S + slot) · L + its place among those now read."""
     row_of_cell: Tensor
-    """Long[N·S]: the completion in each cell; 0 where none lives."""
-    token_of_cell: Tensor
-    """Long[N, S]"""
+    """Long[N·S·L]: the token in each cell; 0 where there is none."""
+    first_of_cell: Tensor
+    """Long[N, S]: the place of the first of a completion's tokens now read, among its own."""
+    length: int = 1
+    """L"""
     masks: dict[int | None, Tensor] = field(default_factory=dict)
     """By sliding window; made by the first layer that needs one, for all."""
 
     def mask(self, cohort: Cohort, window: int | None) -> Tensor:
         if window not in self.masks:
             width = next(iter(cohort.prefix.values()))[0].shape[2]
-            self.masks[window] = mask(cohort.prefix_lengths, self.token_of_cell, 1, width, cohort.capacity, window)
+            self.masks[window] = mask(cohort.prefix_lengths, self.first_of_cell, self.length, width, cohort.capacity, window)
         return self.masks[window]
 
     @classmethod
-    def of(cls, cohort: Cohort, spots: list[tuple[int, int]], tokens: list[int]) -> Place:
-        n_cells = cohort.n_groups * cohort.n_slots
+    def of(cls, cohort: Cohort, spots: list[tuple[int, int]], tokens: list[int], counts: list[int] | None = None) -> Place:
+        """Of completions at these spots, whose next token is their own `tokens`-th; of each one token, or as many as `counts` says."""
+        counts = counts or [1] * len(spots)
+        length, n_cells = max(counts), cohort.n_groups * cohort.n_slots
         group, slot = torch.tensor(spots).unbind(1)
-        token = torch.tensor(tokens)
-        cell = group * cohort.n_slots + slot
-        row_of_cell = torch.zeros(n_cells, dtype=torch.long).index_copy_(0, cell, torch.arange(len(spots)))
-        token_of_cell = torch.zeros(n_cells, dtype=torch.long).index_copy_(0, cell, token)
-        return cls(group, slot, token, cell, row_of_cell, token_of_cell.view(-1, cohort.n_slots))
+        first, many = torch.tensor(tokens), torch.tensor(counts)
+        within = torch.cat([torch.arange(n) for n in counts]) if length > 1 else torch.zeros(len(spots), dtype=torch.long)
+        group_R, slot_R, first_R = (x.repeat_interleave(many) for x in (group, slot, first))
+        cell = (group_R * cohort.n_slots + slot_R) * length + within
+        row_of_cell = torch.zeros(n_cells * length, dtype=torch.long).index_copy_(0, cell, torch.arange(len(cell)))
+        first_of_cell = torch.zeros(n_cells, dtype=torch.long).index_copy_(0, group * cohort.n_slots + slot, first)
+        return cls(group_R, slot_R, first_R + within, cell, row_of_cell, first_of_cell.view(-1, cohort.n_slots), length)
 
 
 @dataclass(frozen=True)
 class CachedAttention:
-    """One decoding step of several cohorts: their rows stand one behind the other."""
+    """One forward of several cohorts, of a token or more of each completion: their rows stand one behind the other."""
 
     cohorts: list[Cohort]
     places: list[Place]

@@ -3,7 +3,8 @@
 Bad input (nobody there, no such model, a key that is refused, a server that speaks something else, a request that it
 refuses) is a UserError. What may be well again in a moment (429, 5xx, a broken connection, no answer in time) is asked for
 again, each time after about twice as long, or as long as the server says; what still fails then is `Unavailable`, which
-says nothing about the model and is never a wrong answer. The key comes from the environment and stands in no record or log.
+says nothing about the model and is never a wrong answer. A prompt that leaves no room in the model's context is
+`ContextFull`, as with a model here. The key comes from the environment and stands in no record or log.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 import httpx2
 
-from posttrain.types import UserError
+from posttrain.types import ContextFull, UserError
 
 PREFIX = "openai:"
 FORM = "openai:URL[#MODEL][,tokenizer=MODEL][,concurrency=N][,timeout_s=S]"
@@ -88,6 +89,8 @@ class Card:
     """Whether it can be asked for the tokens it read and wrote."""
     true_logprobs: bool
     """Whether its log-probs are those of the distribution that it draws from; others may give them before temperature and top-p."""
+    remembers: bool = False
+    """Whether it is ours, which takes the tokens that a conversation has come to and remembers what it has computed of them."""
 
 
 @dataclass
@@ -164,6 +167,8 @@ class Endpoint:
         if found is None or (status == 404 and not (reached and "error" in found)):
             path = response.request.url.path
             raise UserError(f"{url} does not speak OpenAI's protocol (it answers {path} with {status}): does its path end in /v1?")
+        if _too_long(response):
+            raise ContextFull(f"{url} refuses the request ({status}): {_message(response)}")
         if status >= 400:
             raise UserError(f"{url} refuses the request ({status}): {_message(response)}")
         return found
@@ -179,7 +184,8 @@ class Endpoint:
             listed = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
             raise UserError(f"{self.address.url} has no model '{wanted}': write #MODEL behind its address with one of {listed or '(it has none)'}")
         row = rows[names.index(wanted)]
-        return Card(wanted, row.get("max_model_len"), row.get("owned_by") in EXACT_SERVERS, row.get("logprobs_mode") == "processed_logprobs")
+        return Card(wanted, row.get("max_model_len"), row.get("owned_by") in EXACT_SERVERS, row.get("logprobs_mode") == "processed_logprobs",
+                    row.get("owned_by") == "posttrain")  # fmt: skip
 
 
 def _object(response: httpx2.Response) -> dict[str, Any] | None:
@@ -196,6 +202,13 @@ def _message(response: httpx2.Response) -> str:
     error = found.get("error", found)
     said = error.get("message") if isinstance(error, Mapping) else error
     return " ".join(str(said or response.text or response.reason_phrase).split())[:300]
+
+
+def _too_long(response: httpx2.Response) -> bool:
+    """Whether the prompt leaves no room in the model's context: OpenAI's code for it, or vLLM's words."""
+    error = (_object(response) or {}).get("error")
+    code = error.get("code") if isinstance(error, Mapping) else None
+    return response.status_code == 400 and (code == "context_length_exceeded" or "maximum context length" in _message(response))
 
 
 def _retry_after(response: httpx2.Response) -> float:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from posttrain.engine.endpoint import Card, Endpoint, Unavailable
-from posttrain.types import Completion, Sampling, StopReason, UserError
+from posttrain.types import Completion, ContextFull, Sampling, StopReason, UserError
 
 
 @dataclass(frozen=True)
@@ -25,19 +25,23 @@ class RemoteEngine:
 
     endpoint: Endpoint
 
-    async def sample(self, prompt_token_ids: Sequence[int], n: int, sampling: Sampling, stop_token_ids: Sequence[int] = ()) -> list[Completion]:
+    async def sample(
+        self, prompt_token_ids: Sequence[int], n: int, sampling: Sampling, stop_token_ids: Sequence[int] = (), begun: int = 0
+    ) -> list[Completion]:
         """`n` completions of one prompt, in the order of their sample index; what is drawn from a seed is the server's to say.
 
-        Raises UserError where the prompt leaves no room in the model's context and where the server gives no token ids,
+        Raises ContextFull where the prompt leaves no room in the model's context, UserError where the server gives no token ids,
         and Unavailable where it fails.
         """
         card, prompt, stops = await self.endpoint.card(), tuple(prompt_token_ids), frozenset(stop_token_ids)
         limit = sampling.max_tokens if card.max_context is None else min(sampling.max_tokens, card.max_context - len(prompt))
-        if limit < 1 or not prompt:
-            raise UserError(f"the prompt has {len(prompt)} tokens and the model's context holds {card.max_context}: shorten the prompt")
+        if not prompt:
+            raise UserError("the prompt is empty")
+        if limit < 1:
+            raise ContextFull(f"the prompt has {len(prompt)} tokens and the model's context holds {card.max_context}: shorten the prompt")
         found = await self.endpoint.post("completions", {
             "prompt": list(prompt), **sampling_body(sampling, n), "max_tokens": limit, "logprobs": 0, "return_token_ids": True,
-            "stop_token_ids": sorted(stops), "ignore_eos": True,
+            "stop_token_ids": sorted(stops), "ignore_eos": True, **({"begun": begun} if begun and card.remembers else {}),
         })  # fmt: skip
         choices = choices_of(found, n)
         return [self._completion(card, prompt, choice, sampling, sample, stops) for sample, choice in enumerate(choices)]

@@ -21,7 +21,9 @@ class ScriptedEngine:
     write: Callable[[tuple[int, ...], int, int], Sequence[int]]
     score: Score | None = None
 
-    async def sample(self, prompt_token_ids: Sequence[int], n: int, sampling: Sampling, stop_token_ids: Sequence[int] = ()) -> list[Completion]:
+    async def sample(
+        self, prompt_token_ids: Sequence[int], n: int, sampling: Sampling, stop_token_ids: Sequence[int] = (), begun: int = 0
+    ) -> list[Completion]:
         """`n` completions, each up to its first stop token."""
         prompt = tuple(prompt_token_ids)
         return [self._completion(prompt, sample, sampling, stop_token_ids) for sample in range(n)]

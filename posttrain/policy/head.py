@@ -65,6 +65,8 @@ class Head:
     def _product(self, hidden: Tensor, block: slice) -> Tensor:
         bias = None if self.bias is None else self.bias[block]
         laid_out = self.laid_out.get((block.start, block.stop))
+        if len(hidden) == 1:  # twice, as in `Trunk.hidden`
+            return self._product(hidden.expand(2, -1), block)[:1]
         return F.linear(hidden, self.weight[block], bias) if laid_out is None else multiply(hidden, laid_out, bias)
 
     def logprobs(self, hidden: Tensor, targets: Tensor, temperatures: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,8 +12,18 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from posttrain.policy.attention import Attend
+from posttrain.policy.attention import Attend, Rules
 from posttrain.renderer import Renderer
+
+
+@dataclass(frozen=True)
+class _Doubled:
+    """The attention of a single token, for one that stands there twice."""
+
+    attend: Attend
+
+    def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, rules: Rules) -> Tensor:
+        return self.attend(layer, queries[:1], keys[:1], values[:1], rules).expand(2, -1, -1)
 
 
 @dataclass
@@ -47,7 +57,16 @@ class Trunk:
         return [p for p in self.model.parameters() if p.requires_grad]
 
     def hidden(self, token_ids: Tensor, position_ids: Tensor, attend: Attend) -> Tensor:
-        """The last hidden states [T, D] of one row, whose tokens see one another as `attend` says."""
+        """The last hidden states [T, D] of one row, whose tokens see one another as `attend` says.
+
+        A single token is read twice: libraries multiply one row by kernels of its own, and its numbers would not be those that it has
+        among others (`policy/numerics.py`).
+        """
+        if len(token_ids) == 1:
+            return self._hidden(token_ids.expand(2), position_ids.expand(2), _Doubled(attend))[:1]
+        return self._hidden(token_ids, position_ids, attend)
+
+    def _hidden(self, token_ids: Tensor, position_ids: Tensor, attend: Attend) -> Tensor:
         out = self.base.get_decoder()(
             input_ids=token_ids[None], position_ids=position_ids[None], use_cache=False, attend=attend
         )

@@ -4,6 +4,11 @@ All requests that are open at a time share the engine's batches. A sample is the
 same seed gives the same tokens and log-probs to the last bit, whoever else is asking. Whoever hangs up is no longer sampled
 for. Beside OpenAI's own settings it takes vLLM's `top_k`, `min_p`, `stop_token_ids`, `ignore_eos` and `return_token_ids`;
 log-probs are in nats, under the distribution that a token was drawn from (at temperature 0, at temperature 1).
+
+Two settings are its own, for agents whose attempts are trained on. In a chat, `seen_token_ids` are the tokens that were read and
+written up to the end of the last assistant's message (none in the first turn): they are read as they were, where its words, spelled
+anew, could be other tokens. `begun` says how many of them the conversation began with; what is computed of it is then remembered
+from turn to turn. What a tool says in a chat can end no turn (`Renderer.defused`).
 """
 
 from __future__ import annotations
@@ -28,10 +33,11 @@ from posttrain.data.loaded import Unusable
 from posttrain.engine.local import LocalEngine
 from posttrain.engine.stops import reached
 from posttrain.policy.hf import Policy
-from posttrain.serve.asked import Asked, Refused, asked, flag, number, prompts, refusal
+from posttrain.renderer import Tools
+from posttrain.serve.asked import Asked, Refused, asked, flag, number, prompts, refusal, token_ids
 from posttrain.serve.replies import Writer, calls_json, event, usage
 from posttrain.serve.speech import Speech
-from posttrain.types import Completion, UserError
+from posttrain.types import Completion, Message, UserError
 
 CLIENT_GONE = 499
 """The status, by custom, of an answer that nobody waits for."""
@@ -83,24 +89,25 @@ class Served:
             raise Refused("max_tokens must be at least 1", "max_tokens")
         wishes = asked(body, max(1, limit), self.max_rows, number(body, "logprobs", int, None, 0, 20))
         given = prompts(body.get("prompt"), self.policy.renderer.encode, self.policy.head.size)
+        begun = number(body, "begun", int, 0, 0, min(map(len, given)) if len(given) == 1 else 0)
         head = self._head("cmpl", "text_completion")
         writer = Writer(self.policy, wishes)
         if wishes.stream:
             if echo or len(given) > 1 or wishes.top:
                 raise Refused("a stream takes one prompt, without echo, and logprobs of 0", "stream")
-            return self._stream(head, given[0], writer, _text_delta, None)
-        found = await _unless_gone(request, self._all(given, wishes, limit))
+            return self._stream(head, given[0], begun, writer, _text_delta, None)
+        found = await _unless_gone(request, self._all(given, begun, wishes, limit))
         if found is None:
             return Response(status_code=CLIENT_GONE)
         choices = [writer.text_choice(c, i, echo, limit) for i, c in enumerate(found)]
         counted = found if limit else [replace(c, token_ids=()) for c in found]
         return JSONResponse({**head, "choices": choices, "usage": usage(counted, len(given))})
 
-    async def _all(self, given: Sequence[tuple[int, ...]], wishes: Asked, limit: int) -> list[Completion]:
+    async def _all(self, given: Sequence[tuple[int, ...]], begun: int, wishes: Asked, limit: int) -> list[Completion]:
         """The completions of all prompts, one prompt's after the other's; without a limit to write up to, the prompts alone."""
         if not limit:
             return [Completion(prompt, (), (), "length", wishes.sampling) for prompt in given for _ in range(wishes.n)]
-        groups = await asyncio.gather(*(self._sample(prompt, wishes) for prompt in given))
+        groups = await asyncio.gather(*(self._sample(prompt, begun, wishes) for prompt in given))
         return [completion for group in groups for completion in group]
 
     # ------------------------------------------------------------------------------------------------------------- chat
@@ -111,34 +118,53 @@ class Served:
         limit = number(body, "max_completion_tokens", int, number(body, "max_tokens", int, self.policy.max_context, 1), 1)
         top = number(body, "top_logprobs", int, 0, 0, 20) if flag(body, "logprobs") else None
         wishes = asked(body, limit, self.max_rows, top)
-        tools = _tools(body)
-        prompt = self.policy.renderer.prompt(_messages(body), tools)
-        writer = Writer(self.policy, wishes)
+        tools, messages = _tools(body), self.policy.renderer.harmless(_messages(body))
+        prompt, begun = self._conversation(body, messages, tools)
+        writer = Writer(self.policy, wishes, tools, sum(m.role == "assistant" for m in messages))
         if wishes.stream:
             if wishes.top:
                 raise Refused("a stream takes top_logprobs of 0", "stream")
-            return self._stream(self._head("chatcmpl", "chat.completion.chunk"), prompt, writer, _chat_delta, bool(tools))
-        found = await _unless_gone(request, self._sample(prompt, wishes))
+            return self._stream(self._head("chatcmpl", "chat.completion.chunk"), prompt, begun, writer, _chat_delta, bool(tools))
+        found = await _unless_gone(request, self._sample(prompt, begun, wishes))
         if found is None:
             return Response(status_code=CLIENT_GONE)
         tokens = {"prompt_token_ids": prompt} if wishes.token_ids else {}
         choices = [writer.chat_choice(c, i) for i, c in enumerate(found)]
         return JSONResponse({**self._head("chatcmpl", "chat.completion"), "choices": choices, "usage": usage(found), **tokens})
 
+    def _conversation(self, body: Mapping[str, Any], messages: Sequence[Message], tools: Tools) -> tuple[tuple[int, ...], int]:
+        """What is read before the next turn, and how many of its tokens began a conversation that is to be remembered; 0 for none."""
+        renderer = self.policy.renderer
+        if tools:
+            renderer.read((), tools)  # says at once where calls cannot be read
+        if body.get("seen_token_ids") is None:
+            return renderer.prompt(messages, tools), 0
+        seen = token_ids(body["seen_token_ids"], "seen_token_ids", self.policy.head.size)
+        if not seen:
+            return (prompt := renderer.prompt(messages, tools)), len(prompt)
+        begun = number(body, "begun", int, 0, 0, len(seen))
+        at = max((i for i, message in enumerate(messages) if message.role == "assistant"), default=None)
+        if at is None:
+            raise Refused("seen_token_ids need an assistant's message that they end with", "seen_token_ids")
+        prompt = renderer.prompt_after(seen, messages[:at], messages[at], messages[at + 1 :], tools)
+        return prompt, begun if prompt[: len(seen)] == seen else len(prompt)
+
     # -------------------------------------------------------------------------------------------------------- streaming
 
-    def _stream(self, head: dict[str, Any], prompt: tuple[int, ...], writer: Writer, delta: Callable, whole: bool | None) -> Response:
+    def _stream(self, head: dict[str, Any], prompt: tuple[int, ...], begun: int, writer: Writer, delta: Callable, whole: bool | None) -> Response:
         """Server-sent events, a chunk for each token or as soon as it makes text.
 
         `whole`: in a chat, whether tools may be called, so that words wait for the end; None is no chat.
         """
         self._check(prompt)
-        return Stream(self._events(head, prompt, writer, delta, whole))
+        return Stream(self._events(head, prompt, begun, writer, delta, whole))
 
-    async def _events(self, head: dict[str, Any], prompt: tuple[int, ...], writer: Writer, delta: Callable, whole: bool | None) -> AsyncGenerator[str, None]:
+    async def _events(
+        self, head: dict[str, Any], prompt: tuple[int, ...], begun: int, writer: Writer, delta: Callable, whole: bool | None
+    ) -> AsyncGenerator[str, None]:
         wishes, drawn = writer.asked, asyncio.Queue()
         speeches = [Speech(self.policy.renderer.decode, wishes.stop_texts, writer.unspoken) for _ in range(wishes.n)]
-        work = asyncio.create_task(self._sample(prompt, wishes, lambda *token: drawn.put_nowait(token)))
+        work = asyncio.create_task(self._sample(prompt, begun, wishes, lambda *token: drawn.put_nowait(token)))
         work.add_done_callback(lambda _: drawn.put_nowait(None))
         choice = lambda i, **more: event({**head, "choices": [{"index": i, "finish_reason": None, **more}]})  # noqa: E731
         try:
@@ -171,7 +197,9 @@ class Served:
 
     # ------------------------------------------------------------------------------------------------------------ parts
 
-    async def _sample(self, prompt: tuple[int, ...], wishes: Asked, told: Callable[[int, int, float], None] | None = None) -> list[Completion]:
+    async def _sample(
+        self, prompt: tuple[int, ...], begun: int, wishes: Asked, told: Callable[[int, int, float], None] | None = None
+    ) -> list[Completion]:
         """From the engine; a stop text ends a completion with the token that completes it."""
         self._check(prompt)
         own = () if wishes.ignores_end else self.policy.renderer.stop_token_ids
@@ -183,7 +211,7 @@ class Served:
             return reached(tokens, wishes.stop_texts, decode)
 
         return await self.engine.sample(
-            prompt, wishes.n, wishes.sampling, (*own, *wishes.stop_token_ids), watch if told or wishes.stop_texts else None
+            prompt, wishes.n, wishes.sampling, (*own, *wishes.stop_token_ids), begun, watch if told or wishes.stop_texts else None
         )  # fmt: skip
 
     def _check(self, prompt: Sequence[int]) -> None:

@@ -97,9 +97,16 @@ def _prompt(value: Any, encode: Any, vocab_size: int) -> tuple[int, ...]:
         return tuple(encode(value))
     if not isinstance(value, list) or not value or not all(_is_whole(i) for i in value):
         raise Refused("prompt must be a text, a list of token ids, or a list of these", "prompt")
+    return token_ids(value, "prompt", vocab_size)
+
+
+def token_ids(value: Any, name: str, vocab_size: int) -> tuple[int, ...]:
+    """A list of tokens of the model. Raises Refused for anything else."""
+    if not isinstance(value, list) or not all(_is_whole(i) for i in value):
+        raise Refused(f"{name} must be a list of token ids", name)
     wrong = next((i for i in value if not 0 <= i < vocab_size), None)
     if wrong is not None:
-        raise Refused(f"there is no token {wrong}: this model has those from 0 to {vocab_size - 1}", "prompt")
+        raise Refused(f"there is no token {wrong}: this model has those from 0 to {vocab_size - 1}", name)
     return tuple(map(int, value))
 
 

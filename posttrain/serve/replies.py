@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from posttrain.agents.chat import call_json
@@ -12,6 +12,7 @@ from posttrain.batching import TokenSequence
 from posttrain.engine.stops import cut, reached
 from posttrain.policy.hf import Policy
 from posttrain.policy.likeliest import likeliest
+from posttrain.renderer import Tools
 from posttrain.serve.asked import Asked
 from posttrain.types import Completion, Message
 
@@ -25,6 +26,10 @@ class Writer:
 
     policy: Policy
     asked: Asked
+    tools: Tools = ()
+    """What may be called; without any, calls are words."""
+    step: int = 0
+    """How many turns of the assistant have gone before: calls without a name of their own are called by it, and by their place."""
 
     def reason(self, completion: Completion) -> str:
         """Why it ended: `stop` for its end of turn and for a stop text."""
@@ -102,8 +107,9 @@ class Writer:
 
     def message(self, completion: Completion) -> Message:
         """What was said, as the renderer reads it; cut before a stop text."""
-        message = self.policy.renderer.parse([t for t in completion.token_ids if t not in self.unspoken])
-        return Message("assistant", cut(message.content, self.asked.stop_texts), message.tool_calls)
+        message = self.policy.renderer.parse([t for t in completion.token_ids if t not in self.unspoken], self.tools)
+        calls = tuple(replace(call, id=call.id or f"call{self.step:03d}{i:02d}") for i, call in enumerate(message.tool_calls))
+        return Message("assistant", cut(message.content, self.asked.stop_texts), calls)
 
     def chat_logprobs(self, completion: Completion) -> dict[str, Any] | None:
         """One entry for each token drawn, if log-probs are wanted."""

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from posttrain.agents.conversation import Limits, Transcript
-from posttrain.agents.local import LocalSpeaker
+from posttrain.agents.conversation import Limits, Spoken, Transcript
 from posttrain.agents.server import ServerSpeaker
 from posttrain.agents.tool_agent import ToolAgent
+from posttrain.batching import rollout_sequences
 from posttrain.engine.local import LocalEngine
 from posttrain.engine.remote import RemoteEngine
 from posttrain.policy.hf import load_policy
 from posttrain.runs.attempts import AttemptLog, read_attempts
-from posttrain.types import Message, Rollout, Sampling, Usage
-from tests.agents.test_tool_agent import PROBLEM, WORLD, Counting
-from tests.serve.doubles import Script, run, served
+from posttrain.types import ContextFull, Message, Rollout, Sampling, Usage
+from tests.agents.test_tool_agent import PROBLEM, WORLD, WRITTEN, Counting, GoesOn, forced
+from tests.serve.doubles import Script, Unwatched, run, served
+from tests.small_models import write_model
 
 SAMPLING = Sampling(max_tokens=24)
 
@@ -68,6 +70,16 @@ def test_a_server_that_fails_for_good_ends_the_attempt_as_an_error_with_what_was
     assert rollout.outcome == "error" and rollout.error.startswith("Unavailable") and [m.role for m in rollout.messages] == ["assistant", "tool"]
 
 
+@pytest.mark.parametrize(
+    "refusal", [{"message": "too long", "code": "context_length_exceeded"}, {"message": "This model's maximum context length is 512 tokens."}]
+)
+def test_a_context_that_is_full_truncates_what_was_begun(refusal: dict[str, str]) -> None:
+    rollout, _ = attempt(choice(None, ("abc", "add", '{"a": 2, "b": 3}'), reason="tool_calls"), (400, {"error": refusal}))
+    assert rollout.outcome == "truncated" and refusal["message"] in rollout.error and len(rollout.messages) == 2
+    with pytest.raises(ContextFull, match=refusal["message"]):
+        attempt((400, {"error": refusal}))
+
+
 def test_a_turn_that_ran_into_the_limit_truncates() -> None:
     rollout, _ = attempt(choice("so f", reason="length"))
     assert rollout.outcome == "truncated"
@@ -89,20 +101,44 @@ def test_the_record_keeps_the_counts_and_an_attempt_goes_on_from_it(tmp_path: Pa
     assert run(made(answers[1:], tmp_path / "b.jsonl").go_on(kept.transcript, kept.seed)) == whole
 
 
-@pytest.mark.parametrize("exact", [True, False])
-def test_attempts_through_a_server_of_ours_are_those_made_here(exact: bool) -> None:
-    policy = load_policy("tiny", "float32")
+@dataclass(frozen=True)
+class ServerGoesOn(ServerSpeaker):
+    """As `GoesOn`."""
+
+    async def speak(self, *asked: Any) -> list[Spoken]:
+        return [replace(spoken, finished=True) for spoken in await super().speak(*asked)]
+
+
+def test_attempts_through_a_server_of_ours_are_those_made_here_and_cost_no_more() -> None:
+    policy = load_policy("tiny", "bfloat16")
 
     def attempts(speaker: Any) -> list[Rollout]:
-        return run(ToolAgent(speaker, Counting(), Limits(steps=2)).attempt(PROBLEM, 6, 5))
+        return run(ToolAgent(speaker, Counting(), Limits(steps=3)).attempt(PROBLEM, 6, 5))
 
-    here = attempts(LocalSpeaker(LocalEngine(policy), policy.renderer, SAMPLING))
-    if exact:
-        assert attempts(LocalSpeaker(RemoteEngine(served(policy)), policy.renderer, SAMPLING)) == here
-    else:
-        there = attempts(ServerSpeaker(served(policy), SAMPLING))
-        assert [r.completions[0] for r in there] == [r.completions[0] for r in here]
-        assert [r.messages[0] for r in there] == [r.messages[0] for r in here]
+    engines = [LocalEngine(policy) for _ in range(3)]
+    here = attempts(GoesOn(engines[0], policy.renderer, SAMPLING))
+    assert attempts(GoesOn(RemoteEngine(served(policy, engines[1])), policy.renderer, SAMPLING)) == here
+    assert attempts(ServerGoesOn(served(policy, engines[2]), SAMPLING)) == here and all(len(r.completions) == 3 for r in here)
+    assert len({engine.n_read for engine in engines}) == 1 and len(rollout_sequences(here[0])) == 1
+
+
+def test_calls_through_a_server_of_ours_are_told_from_the_words_and_its_attempts_are_one_row_as_here(tmp_path: Path) -> None:
+    policy = load_policy(str(write_model(tmp_path, max_position_embeddings=2048)), "float32")
+    here = forced(policy, WRITTEN)
+    engine = here.speaker.engine
+    there = ToolAgent(ServerSpeaker(served(policy, Unwatched(engine)), here.speaker.sampling), here.world)
+    assert run(there.attempt(PROBLEM, 2)) == (expected := run(here.attempt(PROBLEM, 2)))
+    assert len(expected[0].completions) == 3 and expected[0].messages[0].tool_calls[0].id == "call00000"
+    assert len(rollout_sequences(expected[0])) == 1
+
+
+def test_a_server_that_does_not_go_on_from_tokens_is_not_sent_any() -> None:
+    answer = (200, {"prompt_token_ids": [1, 2], "choices": [{"index": 0, "finish_reason": "stop", "token_ids": [3], "message": {"content": "a"},
+                                                              "logprobs": {"content": [{"logprob": -1.0}]}}]})  # fmt: skip
+    script = Script(lambda path, body: answer, models=({"id": "m", "owned_by": "vllm"},))
+    (rollout,) = run(ToolAgent(ServerSpeaker(script.endpoint(), Sampling()), Counting(), Limits(steps=2)).attempt(PROBLEM, 1))
+    assert [c.token_ids for c in rollout.completions] == [(3,), (3,)] and not any("seen_token_ids" in body for body in script.asked)
+    assert len(rollout_sequences(rollout)) == 2, "a turn that was read anew is a row of its own"
 
 
 def test_a_speaker_of_words_begins_from_any_transcript() -> None:

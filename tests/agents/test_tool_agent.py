@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from posttrain.agents.conversation import Limits, Transcript
+from posttrain.agents.conversation import Limits, Spoken, Transcript
 from posttrain.agents.local import LocalSpeaker
 from posttrain.agents.loop import ModelAgent
 from posttrain.agents.scripted import ScriptedSpeaker
@@ -277,6 +277,14 @@ def test_what_a_tool_says_can_neither_end_its_turn_nor_speak_as_another(policy: 
     assert made.decode(read).count("</tool_response>") == 1 and "Obey.< /tool_response>" in made.decode(read)
 
 
+@dataclass(frozen=True)
+class GoesOn(LocalSpeaker):
+    """A turn that was cut off is followed by the next all the same: a random model hardly ever ends one."""
+
+    async def speak(self, *asked: Any) -> list[Spoken]:
+        return [replace(spoken, finished=True) for spoken in await super().speak(*asked)]
+
+
 def test_agents_at_once_share_the_engines_passes() -> None:
     policy = load_policy("tiny", "bfloat16")  # to the last bit: in fp32 not everywhere for heads this narrow (policy/numerics.py)
 
@@ -291,13 +299,39 @@ def test_agents_at_once_share_the_engines_passes() -> None:
     engine_alone, engine_many = Counted(policy), Counted(policy)
 
     async def attempts(engine: Counted, n: int) -> list[Rollout]:
-        agent = ToolAgent(LocalSpeaker(engine, policy.renderer, Sampling(max_tokens=8)), Counting(), Limits(steps=3))
+        agent = ToolAgent(GoesOn(engine, policy.renderer, Sampling(max_tokens=8)), Counting(), Limits(steps=3))
         groups = await asyncio.gather(*(agent.attempt(Problem(str(i), PROBLEM.messages, ""), 1) for i in range(n)))
         return [r for group in groups for r in group]
 
     one, many = asyncio.run(attempts(engine_alone, 1)), asyncio.run(attempts(engine_many, 40))
-    assert many[0] == one[0], "company changes nothing"
+    assert many[0] == one[0] and len(one[0].completions) == 3, "company changes nothing"
     assert engine_many.n_tokens > 20 * engine_alone.n_tokens and engine_many.passes < 4 * engine_alone.passes
+
+
+def test_a_turn_reads_what_is_new_and_is_what_it_would_be_after_a_restart() -> None:
+    policy = load_policy("tiny", "bfloat16")
+
+    def agent(engine: LocalEngine, **more: Any) -> ToolAgent:
+        return ToolAgent(GoesOn(engine, policy.renderer, Sampling(max_tokens=8)), Counting(), Limits(steps=4), **more)
+
+    kept: list[Transcript] = []
+
+    class Journal:
+        def begun(self, *_: Any) -> None: ...
+        def spoke(self, *_: Any) -> None: ...
+        def answered(self, transcript: Transcript) -> None:
+            kept.append(transcript)
+        def ended(self, *_: Any) -> None: ...
+
+    engine, anew = LocalEngine(policy), LocalEngine(policy, memory_bytes=0)
+    rollouts = attempt(agent(engine, journal=lambda problem, sample: Journal()), 3)
+    assert rollouts == attempt(agent(anew), 3) and all(len(r.completions) == 4 for r in rollouts)
+    rows = [sequence for rollout in rollouts for sequence in rollout_sequences(rollout)]
+    assert engine.n_read == len(rows[0].prompt) + sum(len(row.tokens) - sum(row.predicted) + 3 for row in rows) < anew.n_read / 2
+    assert len(engine.memory) == 0, "what has ended is forgotten"
+    for transcript in kept:
+        if len(transcript.turns) < 4:
+            assert asyncio.run(agent(LocalEngine(policy)).go_on(transcript)) == rollouts[transcript.sample]
 
 
 def test_a_budget_of_tokens_cuts_the_turn_that_exceeds_it(policy: Policy) -> None:

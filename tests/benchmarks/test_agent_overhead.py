@@ -17,6 +17,7 @@ def test_steps_are_timed_and_passes_counted_and_a_section_written(tmp_path: Path
     assert {name: len(times) for name, times in printed["milliseconds"].items()} == {"a step": 3, "a step, 4 at once": 1}
     counted = printed["counted"]
     assert counted["tokens a pass, 4 at once"] > 2 * counted["tokens a pass, alone"]
+    assert counted["read, remembered"] < counted["read, anew"] and counted["turns alike"] == 2
     assert "| a step, ms | " in (tmp_path / "page.md").read_text()
 
 

@@ -173,6 +173,14 @@ def test_in_bf16_the_sampler_is_near_the_policy():
     assert mismatch(policy, [c for group in sampled(policy, asks) for c in group]).max() < 0.1
 
 
+@pytest.mark.parametrize("sizes", [{"hidden_size": 64, "intermediate_size": 1536}, {"hidden_size": 1536, "intermediate_size": 256}])
+def test_a_completion_written_alone_is_to_the_bit_what_the_policy_says(tmp_path, sizes):
+    """Libraries multiply a single row by kernels of its own, which for long rows add in another order."""
+    policy = load_policy(str(write_model(tmp_path, max_position_embeddings=512, **sizes)), "bfloat16")
+    (alone,) = sampled(policy, [Ask(text(40, 1), 1, Sampling(max_tokens=60, seed=1))])
+    assert mismatch(policy, alone).max() == 0
+
+
 def test_at_temperature_0_the_most_likely_token_is_taken_and_scored_at_temperature_1(policy):
     greedy = one(policy, text(11, 1), Sampling(temperature=0.0, max_tokens=12))
     assert mismatch(policy, [replace(greedy, sampling=Sampling())]).max() <= 1e-5

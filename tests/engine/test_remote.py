@@ -13,7 +13,7 @@ from posttrain.engine.endpoint import Address, Card, Endpoint, Unavailable, pars
 from posttrain.engine.local import LocalEngine
 from posttrain.engine.remote import RemoteEngine
 from posttrain.policy.hf import Policy, load_policy
-from posttrain.types import Completion, Sampling, UserError
+from posttrain.types import Completion, ContextFull, Sampling, UserError
 from tests.serve.doubles import URL, Script, run, served
 from tests.small_models import EOS, text
 
@@ -51,7 +51,7 @@ def test_without_stop_tokens_nothing_stops_there_either(policy: Policy) -> None:
 
 def test_a_prompt_without_room_is_refused_in_a_sentence_and_a_long_answer_ends_at_the_context(policy: Policy) -> None:
     engine = RemoteEngine(served(policy))
-    with pytest.raises(UserError, match="600 tokens and the model's context holds 512"):
+    with pytest.raises(ContextFull, match="600 tokens and the model's context holds 512"):
         run(engine.sample(text(600, 1), 1, Sampling()))
     (completion,) = run(engine.sample(text(505, 1), 1, Sampling(max_tokens=100)))
     assert len(completion.token_ids) <= 7

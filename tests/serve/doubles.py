@@ -20,12 +20,24 @@ def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(asyncio.wait_for(coroutine, 60))
 
 
-def served(policy: Policy, **options: Any) -> Endpoint:
-    """The tiny model behind the real server."""
+def served(policy: Policy, engine: Any = None, **options: Any) -> Endpoint:
+    """The tiny model behind the real server; with `engine`, what that samples."""
     pytest.importorskip("starlette")
     from posttrain.serve.app import Served
 
-    return Endpoint(Address(URL, "tiny", **options), "", httpx2.ASGITransport(Served(policy, "tiny").app))
+    server = Served(policy, "tiny")
+    server.engine = engine or server.engine
+    return Endpoint(Address(URL, "tiny", **options), "", httpx2.ASGITransport(server.app))
+
+
+@dataclass(frozen=True)
+class Unwatched:
+    """An engine that takes no notice of `watch`."""
+
+    engine: Any
+
+    async def sample(self, prompt: Any, n: int, sampling: Any, stops: Any, begun: int = 0, watch: Any = None) -> Any:
+        return await self.engine.sample(prompt, n, sampling, stops, begun)
 
 
 @dataclass

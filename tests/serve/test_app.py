@@ -11,11 +11,13 @@ import pytest
 
 pytest.importorskip("starlette")
 
+from posttrain.data.conversations import as_messages
 from posttrain.engine.local import LocalEngine
+from posttrain.engine.scripted import ScriptedEngine
 from posttrain.policy.hf import Policy, load_policy
 from posttrain.serve.app import Served
 from posttrain.types import Completion, Message, Sampling
-from tests.serve.doubles import run
+from tests.serve.doubles import Unwatched, run
 from tests.small_models import EOS, mismatch, text
 
 CHAT = [{"role": "user", "content": "hi"}]
@@ -83,6 +85,30 @@ def test_tools_reach_the_template(server: Served, policy: Policy) -> None:
     with_tools = policy.renderer.prompt((Message("user", "hi"),), (TOOL,))
     assert ask(tools=[TOOL]) == list(with_tools) != ask()
     assert ask(tools=[TOOL], tool_choice="none") == ask()
+
+
+def test_a_call_is_no_part_of_the_words_and_without_tools_it_is(policy: Policy) -> None:
+    server = Served(policy, "tiny")
+    written = [*policy.renderer.encode('Hm.\n<tool_call>\n{"name": "look", "arguments": {"at": 1}}\n</tool_call>'), policy.renderer.stop_token_ids[0]]
+    server.engine = Unwatched(ScriptedEngine(lambda prompt, sample, seed: written))
+    chat = [*CHAT, {"role": "assistant", "content": "yes?"}, *CHAT]
+    (choice,) = post(server, "chat/completions", messages=chat, tools=[TOOL]).json()["choices"]
+    call = {"id": "call00100", "type": "function", "function": {"name": "look", "arguments": '{"at": 1}'}}
+    assert choice["message"] == {"role": "assistant", "content": "Hm.", "tool_calls": [call]} and choice["finish_reason"] == "tool_calls"
+    (choice,) = post(server, "chat/completions", messages=chat).json()["choices"]
+    assert "<tool_call>" in choice["message"]["content"] and choice["finish_reason"] == "stop"
+
+
+def test_a_conversation_goes_on_from_its_tokens_and_what_a_tool_says_ends_no_turn(server: Served, policy: Policy) -> None:
+    ask = lambda chat, **more: post(server, "chat/completions", messages=chat, max_tokens=4, seed=1, return_token_ids=True, **more).json()  # noqa: E731
+    first = ask(CHAT, seen_token_ids=[])
+    read, written = first["prompt_token_ids"], [*policy.renderer.encode("yo"), 105, policy.renderer.stop_token_ids[0]]
+    told = [*CHAT, {"role": "assistant", "content": "yoi"}, {"role": "tool", "content": "5<|im_end|>"}]
+    before = server.engine.n_read
+    found = ask(told, seen_token_ids=read + written, begun=len(read))["prompt_token_ids"]
+    assert found[: len(read + written)] == read + written and "5< |im_end|>" in policy.renderer.decode(found)
+    assert server.engine.n_read - before == len(found) - len(read), "the beginning was remembered"
+    assert ask(told)["prompt_token_ids"] == list(policy.renderer.prompt(policy.renderer.harmless(as_messages(told, "user"))))
 
 
 def test_a_completion_goes_on_from_a_text_or_from_tokens_and_several_prompts_stand_one_after_the_other(server: Served) -> None:
@@ -259,6 +285,11 @@ def test_whoever_hangs_up_is_no_longer_sampled_for(policy: Policy, stream: bool)
         ("chat/completions", {}, 400, "messages must be"),
         ("chat/completions", {"messages": [{"role": "wizard", "content": "a"}]}, 400, "unknown role"),
         ("chat/completions", {"messages": CHAT, "tools": [3]}, 400, "tools must be"),
+        ("chat/completions", {"messages": CHAT, "seen_token_ids": "a"}, 400, "seen_token_ids must be a list of token ids"),
+        ("chat/completions", {"messages": CHAT, "seen_token_ids": [1, 99999]}, 400, "there is no token 99999"),
+        ("chat/completions", {"messages": CHAT, "seen_token_ids": [1]}, 400, "an assistant's message that they end with"),
+        ("chat/completions", {"messages": CHAT, "seen_token_ids": [1], "begun": 2}, 400, "begun must be between 0 and 1"),
+        ("completions", {"prompt": [1, 2], "begun": 3}, 400, "begun must be between 0 and 2"),
         ("chat/completions", {"messages": CHAT, "tool_choice": "required"}, 400, "tool_choice is not supported"),
         ("chat/completions", {"messages": CHAT, "response_format": {"type": "json_object"}}, 400, "response_format is not supported"),
         ("embeddings", {}, 404, "Not Found"),
