@@ -96,6 +96,8 @@ def _rankings(args: Args) -> int:
     from posttrain.retrieval.metrics import load_beir
 
     names, ks = _listed(args.retrievers, RETRIEVERS, "--retrievers"), _numbers(args.ks)
+    if args.queries < 0:
+        raise UserError("--queries must be at least 0")
     benchmark = load_beir(args.beir, args.split)
     if args.queries:
         kept = list(benchmark.queries)[: args.queries]

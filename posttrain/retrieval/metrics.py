@@ -81,7 +81,7 @@ def evaluate(
 
     A document's rank is that of its best passage, by `Passage.source`; where documents were cut into passages, ask for a `depth` of
     several passages for each document (the largest k if 0), or fewer than k documents may come back. As in BEIR, a document with the
-    query's own id is not counted as found. Raises `UserError` for passages of documents that the benchmark does not have.
+    query's own id is not counted as found; unlike there it is where it is judged relevant, for then the ids only happen to agree. Raises `UserError` for passages of documents that the benchmark does not have.
     """
     known = {passage.source for passage in benchmark.passages}
     rankings = {}
@@ -90,7 +90,8 @@ def evaluate(
         strangers = [source for source in found if source not in known]
         if strangers:
             raise UserError(f"the retriever gave '{strangers[0]}', no document of the benchmark: let it search the benchmark's own")
-        rankings[query_id] = [source for source in dict.fromkeys(found) if not (ignore_same_id and source == query_id)]
+        is_itself = ignore_same_id and benchmark.judgements[query_id].get(query_id, 0) <= 0
+        rankings[query_id] = [source for source in dict.fromkeys(found) if not (is_itself and source == query_id)]
     return ranking_metrics(rankings, benchmark.judgements, ks)
 
 

@@ -84,6 +84,7 @@ def test_what_finds_no_room_is_named(posttrain, shelf):
         (("rag", "eval", "--beir", "nowhere"), ("BEIR's layout",)),
         (("rag", "eval", "--beir", "x", "--retrievers", "magic"), ("--retrievers takes some of tfidf",)),
         (("rag", "eval", "--beir", "x", "--ks", "0"), ("--ks",)),
+        (("rag", "eval", "--beir", "x", "--queries", "-1"), ("--queries",)),
         (("rag", "eval", "--task", "arithmetic"), ("has no documents",)),
         (("rag", "eval", "--approaches", "none"), ("--approaches",)),
         (("rag", "what"), ("there is no command 'rag'",)),

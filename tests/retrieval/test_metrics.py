@@ -54,6 +54,12 @@ def test_a_benchmark_is_read_and_a_document_is_not_found_by_itself(beir):
     assert evaluate(TfIdf(benchmark.passages), benchmark, (1,), ignore_same_id=False)["ndcg@1"] == {"q1": 1, "q2": 0}
 
 
+def test_a_relevant_document_that_happens_to_have_the_querys_id_counts_as_found(beir):
+    (beir / "qrels" / "test.tsv").write_text("q2\tq2\t1\n")
+    benchmark = load_beir(beir)
+    assert evaluate(TfIdf(benchmark.passages), benchmark, (1,))["recall@1"] == {"q2": 1}
+
+
 @pytest.mark.parametrize(
     ("file", "content", "why"),
     [
