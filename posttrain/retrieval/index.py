@@ -113,14 +113,15 @@ def build(
     settings: IndexSettings = IndexSettings(),
     make_encoder: MakeEncoder = SentenceEncoder,
     on_document: Callable[[], None] = lambda: None,
+    on_unreadable: Callable[[str], None] | None = None,
 ) -> Update:
     """Makes the index in `folder` hold the documents as they are now; only what is new or has another content is cut and embedded.
 
-    `on_document` is told of each. Raises `UserError` for documents that cannot be read, for a folder that is something else, an index of
+    `on_document` is told of each; `on_unreadable` of each file that is left out, as in `read_folder`. Raises `UserError` for documents that cannot be read, for a folder that is something else, an index of
     other settings or another embedding model, a damaged one, one that another build is at work on, and an index within the documents'
     own folder.
     """
-    folder, found = Path(folder), read_folder(documents)
+    folder, found = Path(folder), read_folder(documents, on_unreadable)
     if folder.resolve().is_relative_to(Path(documents).resolve()):
         raise UserError(f"the index '{folder}' would lie among its own documents: give a folder outside '{documents}'")
     _before(folder, settings)

@@ -103,6 +103,16 @@ def test_an_empty_folder_and_a_pdf_that_is_none_are_refused(posttrain, tmp_path)
     refused(posttrain("rag", "index", tmp_path / "empty", "--out", tmp_path / "x", "--kind", "tfidf"), "a.pdf", "no pdf that can be read")
 
 
+def test_a_file_that_cannot_be_read_ends_an_index_or_is_left_out(posttrain, shelf):
+    (shelf / "latin.txt").write_bytes(b"caf\xe9")
+    argv = ("rag", "index", shelf, "--out", shelf.parent / "index", "--kind", "tfidf")
+    refused(posttrain(*argv), "latin.txt", "not UTF-8")
+    ended = posttrain(*argv, "--skip-unreadable")
+    assert ended.code == cli.DONE and "2 documents" in ended.out and "1 files were left out" in ended.out and "latin.txt" in ended.err
+    (why,) = json.loads(posttrain(*argv, "--skip-unreadable", "--json").out)["skipped"]
+    assert "latin.txt" in why
+
+
 @pytest.mark.parametrize("argv", [("rag",), ("rag", "index", "--help"), ("rag", "ask", "--help"), ("rag", "eval", "--help")])
 def test_every_help_runs(posttrain, argv):
     ended = posttrain(*argv)
