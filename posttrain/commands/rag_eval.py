@@ -7,7 +7,8 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -92,13 +93,16 @@ async def main(args: Args) -> int:
 def _rankings(args: Args) -> int:
     from posttrain.evals.rag_table import rankings_table
     from posttrain.evals.rankings import side_by_side
-    from posttrain.retrieval.metrics import Benchmark, load_beir
+    from posttrain.retrieval.metrics import load_beir
 
     names, ks = _listed(args.retrievers, RETRIEVERS, "--retrievers"), _numbers(args.ks)
+    if args.queries < 0:
+        raise UserError("--queries must be at least 0")
     benchmark = load_beir(args.beir, args.split)
     if args.queries:
         kept = list(benchmark.queries)[: args.queries]
-        benchmark = Benchmark(benchmark.passages, {q: benchmark.queries[q] for q in kept}, {q: benchmark.judgements[q] for q in kept})
+        chosen = {q: benchmark.queries[q] for q in kept}, {q: benchmark.judgements[q] for q in kept}
+        benchmark = replace(benchmark, queries=chosen[0], judgements=chosen[1])
     with ExitStack() as stack:
         made = _Made(benchmark.passages, args, stack)
         retrievers = {name: made[name] for name in names}
@@ -107,14 +111,14 @@ def _rankings(args: Args) -> int:
         n_cut = made.n_cut
     found = {
         "benchmark": str(args.beir), "split": args.split, "n_documents": len(benchmark.passages), "n_queries": len(benchmark.queries),
-        "k1": args.k1, "b": args.b, "embeddings": args.embeddings or "all-MiniLM-L6-v2", "n_cut": n_cut,
+        "k1": args.k1, "b": args.b, "embeddings": made.embeddings, "n_cut": n_cut, "notes": benchmark.notes,
         "retrievers": [{name: value for name, value in asdict(r).items() if name != "per_query"} for r in ranked],
     }  # fmt: skip
     _keep(args, found, {"per_query": {r.name: r.per_query for r in ranked}})
     if args.json:
         _print(found)
     else:
-        show(rankings_table(ranked, args.beir.name, len(benchmark.passages), ks, n_cut))
+        show(rankings_table(ranked, args.beir.name, len(benchmark.passages), ks, n_cut, benchmark.notes))
     return DONE
 
 
@@ -128,6 +132,8 @@ class _Made(Mapping[str, Any]):
         self._known: dict[str, Any] = {}
         self.n_cut = 0
         """How many passages are longer than the embedding model reads."""
+        self.embeddings = ""
+        """The embedding model's name, once there is one."""
 
     def __getitem__(self, name: str):
         if name not in self._known:
@@ -163,6 +169,7 @@ class _Made(Mapping[str, Any]):
 
         encoder = SentenceEncoder(self._args.embeddings, dtype=self._args.embeddings_dtype)
         print(f"rag eval: embedding {len(self._passages)} documents", file=sys.stderr, flush=True)
+        self.embeddings = encoder.name
         self.n_cut = encoder.count_cut([passage.text for passage in self._passages])
         return Dense(self._passages, encoder)
 
@@ -183,7 +190,7 @@ class _Made(Mapping[str, Any]):
         from posttrain.retrieval.rerank import Reranked, query_likelihood
 
         policy = load_policy(self._args.model, self._args.dtype)
-        return Reranked(self["fused"], query_likelihood(policy.renderer.encode, policy.score_tokens), depth=10)
+        return Reranked(self["fused"], query_likelihood(policy.renderer.encode, policy.score_tokens, min(512, policy.max_context)), depth=10)
 
 
 # ------------------------------------------------------------------------------------------------------------------ answers
@@ -200,11 +207,12 @@ async def _answers(args: Args) -> int:
     (retriever,) = _listed(args.retriever, RETRIEVERS[:5], "--retriever")[:1]
     reader = reader_for(args.model, args, _hash(passages), checks=not args.unchecked)
     measured, evaluations = {}, {}
+    drawn = cache(lambda: settings(args.model, reader.sampling, reader.engine.policy))  # reads the model's weights
     with ExitStack() as stack:
         found_by = _Made(passages, args, stack)[retriever]
         for approach in approaches:
             agent = agent_for(approach, reader, found_by, passages, args.k)
-            log = keeper(args.out, lambda approach=approach: _depends_on(approach, args, reader))
+            log = keeper(args.out, lambda approach=approach: _depends_on(approach, args, reader, drawn()))
             with progress(approach, len(problems) * args.samples) as bar:
                 evaluations[approach] = await measure(
                     agent, task, problems, args.samples, args.seed, on_attempt=lambda _, bar=bar: bar.advance(), keeper=log
@@ -239,9 +247,8 @@ async def _asked(args: Args):
     return task, problems, task.passages(args.split)
 
 
-def _depends_on(approach: str, args: Args, reader) -> dict[str, Any]:
-    """All that an approach's attempts depend on, beside the problem, samples and seed."""
-    drawn = settings(args.model, reader.sampling, reader.engine.policy)
+def _depends_on(approach: str, args: Args, reader, drawn: dict[str, Any]) -> dict[str, Any]:
+    """All that an approach's attempts depend on, beside the problem, samples and seed; `drawn` says it of the model."""
     asked = {"approach": approach, "k": args.k, "retriever": args.retriever, "context": reader.context_tokens, "checks": reader.checks}
     return {**drawn, **asked, "corpus_sha256": reader.corpus_sha256}
 

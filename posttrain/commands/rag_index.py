@@ -17,7 +17,7 @@ EVERY = 1_000
 
 @dataclass(frozen=True)
 class Args:
-    """Index the txt, md, html, pdf and jsonl files of a folder. The same command again takes in only what has changed."""
+    """Index the txt, md, html, pdf and jsonl files (.jsonl.gz too) of a folder. The same command again takes in only what has changed."""
 
     documents: Annotated[Path, positional()]
     """The folder of the documents."""
@@ -33,6 +33,8 @@ class Args:
     """The longest passage, in characters."""
     overlap: int = 100
     """How much of a passage the next may repeat, in characters."""
+    skip_unreadable: bool = False
+    """Leave out the files that cannot be read, and say which, in place of ending there."""
     json: bool = False
     """Print JSON."""
 
@@ -49,17 +51,20 @@ async def main(args: Args) -> int:
         raise UserError(f"an index of kind {args.kind} embeds nothing: leave --model out, or say --kind hybrid")
     engine = "lines" if args.kind == "tfidf" else "lance"
     settings = IndexSettings(Chunking(args.unit, args.size, args.overlap), args.kind == "hybrid", args.model, engine)
-    update = build(args.documents, args.out, settings, on_document=_Count())
+    skipped = _Skipped() if args.skip_unreadable else None
+    update = build(args.documents, args.out, settings, on_document=_Count(), on_unreadable=skipped)
     manifest = update.manifest
     if args.json:
         counts = {name: value for name, value in asdict(update).items() if name != "manifest"}
         kept = {"n_documents": manifest.n_documents, "n_passages": manifest.n_passages, "sha256": manifest.sha256}
-        print(json.dumps({"index": str(args.out), **counts, **kept}))
+        print(json.dumps({"index": str(args.out), **counts, **kept, "skipped": skipped.reasons if skipped else []}))
         return DONE
     print(
         f"{manifest.n_documents} documents in {manifest.n_passages} passages: {update.n_added} new, {update.n_changed} changed, {update.n_removed} gone,"
         f" {update.n_unchanged} as before ({args.out}, {manifest.sha256[:12]})"
     )
+    if skipped and skipped.reasons:
+        print(f"{len(skipped.reasons)} files were left out, as they cannot be read")
     if update.n_cut:
         print(f"{update.n_cut} passages are longer than the embedding model reads, their ends are found by words alone: give a smaller --size")
     return DONE
@@ -75,3 +80,14 @@ class _Count:
         self.n += 1
         if self.n % EVERY == 0:
             print(f"rag index: {self.n} documents", file=sys.stderr, flush=True)
+
+
+class _Skipped:
+    """Says of each file that is left out why, and remembers it."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def __call__(self, reason: str) -> None:
+        self.reasons.append(reason)
+        print(f"rag index: left out: {reason}", file=sys.stderr, flush=True)

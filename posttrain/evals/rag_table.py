@@ -13,7 +13,7 @@ from posttrain.evals.rankings import Ranked
 from posttrain.evals.table import figure
 
 
-def rankings_table(ranked: Sequence[Ranked], name: str, n_documents: int, ks: Sequence[int], n_cut: int) -> Table:
+def rankings_table(ranked: Sequence[Ranked], name: str, n_documents: int, ks: Sequence[int], n_cut: int, more: Sequence[str] = ()) -> Table:
     """Retrievers with nDCG and recall at 10 (or at the largest k), recall at the largest, and the paired difference to the first."""
     k = 10 if 10 in ks else ks[-1]
     columns = {f"ndcg@{k}": f"nDCG@{k}", f"recall@{k}": f"recall@{k}", f"recall@{ks[-1]}": f"recall@{ks[-1]}"}
@@ -26,7 +26,7 @@ def rankings_table(ranked: Sequence[Ranked], name: str, n_documents: int, ks: Se
     notes += [f"{n_cut} documents are longer than the embedding model reads: their ends are not in their vectors"] if n_cut else []
     unscored = ranked[0].metrics[f"ndcg@{k}"].n_unscored
     notes += [f"{unscored} queries have no relevant document, and say nothing"] if unscored else []
-    found.caption = Text("\n".join(notes))
+    found.caption = Text("\n".join([*notes, *more]))
     return found
 
 

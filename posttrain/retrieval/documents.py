@@ -1,4 +1,4 @@
-"""Files to texts: txt, md, html, pdf and jsonl, each document with the hash of what was read.
+"""Files to texts: txt, md, html, pdf and jsonl (packed or not), each document with the hash of what was read.
 
 A passage's place counts characters of `Document.text`. For txt and md that is the file itself (Markdown is left as written,
 line ends too; only a byte order mark goes); for html and pdf it is the text taken out of it, and for jsonl the row's own.
@@ -6,9 +6,11 @@ line ends too; only a byte order mark goes); for html and pdf it is the text tak
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,19 +41,26 @@ class Document:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
-def read_folder(folder: str | Path) -> Iterator[Document]:
+def read_folder(folder: str | Path, on_unreadable: Callable[[str], None] | None = None) -> Iterator[Document]:
     """Every document under a folder that can be read, file by file and by name, one at a time; other kinds and hidden files are left out.
 
-    Raises `UserError`, when it gets there, for what is no folder, for a folder without a document, and for a file that cannot be read.
+    Links to files are read as files, links to folders are not followed. With `on_unreadable` a file that cannot be read is left out (a
+    jsonl file from the row that is damaged), and told of why. Raises `UserError`, when it gets there, for what is no folder, for a folder
+    without a document, for a package that is not installed, and without `on_unreadable` for a file that cannot be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"'{folder}' is no folder: give the folder of the documents")
     empty = True
     for file in readable_files(folder):
-        for document in read_file(file, _name(file, folder)):
-            empty = False
-            yield document
+        try:
+            for document in read_file(file, _name(file, folder)):
+                empty = False
+                yield document
+        except UserError as error:
+            if on_unreadable is None or "pip install" in str(error):
+                raise
+            on_unreadable(str(error))
     if empty:
         raise UserError(f"'{folder}' has no documents: put files in it that end in {', '.join(READERS)}")
 
@@ -68,7 +77,12 @@ def _name(file: Path, folder: Path) -> str:
 
 def readable_files(folder: Path) -> list[Path]:
     """The files under a folder that `read_file` knows, by name."""
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in READERS and file.is_file() and not _hidden(file, folder))
+    return sorted(file for file in folder.rglob("*") if _kind(file) in READERS and file.is_file() and not _hidden(file, folder))
+
+
+def _kind(file: Path) -> str:
+    """The ending that says how a file is read; that of a packed file is two."""
+    return "".join(file.suffixes[-2:] if file.suffix.lower() == ".gz" else file.suffixes[-1:]).lower()
 
 
 def _hidden(file: Path, folder: Path) -> bool:
@@ -82,14 +96,14 @@ def read_file(path: str | Path, source: str = "") -> Iterator[Document]:
     not. Raises `UserError` for a file of another kind, one that cannot be read, is no UTF-8 or is damaged, and a pdf without text.
     """
     path = Path(path)
-    reader = READERS.get(path.suffix.lower())
+    reader = READERS.get(_kind(path))
     if reader is None:
         raise UserError(f"'{path}' is of no known kind: give a file that ends in {', '.join(READERS)}")
     try:
         with path.open("rb") as file:
             yield from reader(path, source or path.name, file)
-    except OSError as error:
-        raise UserError(f"cannot read '{path}': {error.strerror or error}") from error
+    except (OSError, EOFError, zlib.error) as error:  # the last two of a packed file that is cut off or damaged
+        raise UserError(f"cannot read '{path}': {getattr(error, 'strerror', None) or error}") from error
 
 
 def _decoded(place: str | Path, content: bytes) -> str:
@@ -148,6 +162,11 @@ def _jsonl(path: Path, source: str, file: BinaryIO) -> Iterator[Document]:
             yield _row(place, source, number, line)
 
 
+def _packed(path: Path, source: str, file: BinaryIO) -> Iterator[Document]:
+    with gzip.open(file) as unpacked:
+        yield from _jsonl(path, source, unpacked)
+
+
 def _row(place: str, source: str, number: int, line: str) -> Document:
     try:
         row = json.loads(line)
@@ -173,5 +192,6 @@ READERS: dict[str, Callable[[Path, str, BinaryIO], Iterator[Document]]] = {
     ".htm": _html,
     ".pdf": _pdf,
     ".jsonl": _jsonl,
+    ".jsonl.gz": _packed,
 }
 """What a file's ending says about how it is read."""

@@ -2,7 +2,7 @@
 
 Documents are read, cut, embedded and stored some at a time, so that a build's memory does not grow with the corpus. The manifest is
 written last, and names the store's version: an update that is cut off leaves the index as it was before, and the next one begins
-there. One update at a time; whoever is searching meanwhile goes on reading the version that they opened.
+there. One update at a time, which a lock sees to; whoever is searching meanwhile goes on reading the version that they opened.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -111,24 +113,33 @@ def build(
     settings: IndexSettings = IndexSettings(),
     make_encoder: MakeEncoder = SentenceEncoder,
     on_document: Callable[[], None] = lambda: None,
+    on_unreadable: Callable[[str], None] | None = None,
 ) -> Update:
     """Makes the index in `folder` hold the documents as they are now; only what is new or has another content is cut and embedded.
 
-    `on_document` is told of each. Raises `UserError` for documents that cannot be read, for a folder that is something else, an index of
-    other settings or another embedding model, a damaged one, and an index within the documents' own folder.
+    `on_document` is told of each; `on_unreadable` of each file that is left out, as in `read_folder`. Raises `UserError` for documents that cannot be read, for a folder that is something else, an index of
+    other settings or another embedding model, a damaged one, one that another build is at work on, and an index within the documents'
+    own folder.
     """
-    folder, found = Path(folder), read_folder(documents)
+    folder, found = Path(folder), read_folder(documents, on_unreadable)
     if folder.resolve().is_relative_to(Path(documents).resolve()):
         raise UserError(f"the index '{folder}' would lie among its own documents: give a folder outside '{documents}'")
-    before = _before(folder, settings)
+    _before(folder, settings)
     first = next(found)  # so that an empty folder leaves no index behind
+    with _alone(folder):
+        return _built(_chained(first, found), folder, settings, make_encoder, on_document)
+
+
+def _built(documents: Iterator[Document], folder: Path, settings: IndexSettings, make_encoder: MakeEncoder, on_document: Callable[[], None]) -> Update:
+    """What `build` does once the folder is its own."""
+    before = _before(folder, settings)
     encoder = _Once(make_encoder, settings, before, folder) if settings.vectors else None
     probe = before.probe if before else _probe(encoder()) if encoder else ()
     writer = _Writer(_writable(folder, before, settings, len(probe)), settings.chunking, encoder)
     number = before.build + 1 if before else 1
     ledger = Ledger(_ledger(folder, number), number, _ledger(folder, before.build) if before else None)
     counts: Counter[str] = Counter()
-    for document in _chained(first, found):
+    for document in documents:
         change = ledger.enter(document)
         counts[change] += 1
         if change != "unchanged":
@@ -156,6 +167,25 @@ def _finished(
             path.unlink()
     names = ("added", "changed", "removed", "unchanged")
     return Update(manifest, **{f"n_{name}": counts[name] for name in names}, n_cut=writer.n_cut)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Holds a folder, made if it is not there, for one build; the system lets go of it when the process ends, however it does."""
+    import fcntl
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(f"the folder '{folder}' cannot be made ({error.strerror}): give another") from error
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise UserError(f"another build of '{folder}' is at work: wait until it has ended") from error
+    finally:
+        os.close(held)
 
 
 def _chained(first: Document, others: Iterator[Document]) -> Iterator[Document]:
@@ -240,12 +270,10 @@ def _writable(folder: Path, before: Manifest | None, settings: IndexSettings, di
         if store.version != before.store_version:
             store.restore(before.store_version)
         return store
-    if (folder / STORE).exists():
-        raise UserError(f"the first build of '{folder}' was cut off: delete the folder and build again")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"the folder '{folder}' cannot be made ({error.strerror}): give another") from error
+    if (folder / STORE).exists():  # a first build was cut off, if it had begun its ledger; else who knows what this is
+        if not _ledger(folder, 1).is_file():
+            raise UserError(f"'{folder}' holds a '{STORE}' that no build is known to have made: delete it, or give another folder")
+        shutil.rmtree(folder / STORE)
     return Store.create(folder / STORE, dimension) if settings.engine == "lance" else Lines.create(folder / STORE)
 
 
@@ -254,7 +282,7 @@ def _writable(folder: Path, before: Manifest | None, settings: IndexSettings, di
 
 @dataclass(frozen=True)
 class Index:
-    """An index that was opened for searching: it stays as it was, whatever is built meanwhile."""
+    """An index that was opened for searching: it stays as it was, whatever is built meanwhile (in lines, for one build; its retrievers for good)."""
 
     folder: Path
     manifest: Manifest
@@ -297,8 +325,13 @@ class Index:
 def open_index(folder: str | Path, make_encoder: MakeEncoder = SentenceEncoder) -> Index:
     """The index in a folder, as its last finished build left it. Raises `UserError` if there is none or it is damaged."""
     folder = Path(folder)
-    manifest = read_manifest(folder)
-    return Index(folder, manifest, _checked_store(folder, manifest), make_encoder)
+    while True:
+        manifest = read_manifest(folder)
+        try:
+            return Index(folder, manifest, _checked_store(folder, manifest), make_encoder)
+        except UserError:
+            if read_manifest(folder) == manifest:  # else a build has ended between the two, and all is well
+                raise
 
 
 def _kind_of_store(settings: IndexSettings) -> type[Store] | type[Lines]:

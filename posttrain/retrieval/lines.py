@@ -97,13 +97,15 @@ class Lines:
         self.__init__(self._folder, version, len(Lines.open(self._folder, version)))
 
     def passages(self, where: str = "") -> list[Passage]:
-        """All passages, by source and place, with score 0. Raises `UserError` for a filter, and for a damaged line."""
+        """All passages, by source and place, with score 0. Raises `UserError` for a filter, a damaged line, and a version that is forgotten."""
         if where:
             raise UserError("an index in plain lines knows no filters: build one with LanceDB")
         try:
             found = [Passage(**json.loads(line)) for line in self._lines()]
         except (ValueError, TypeError) as error:
             raise UserError(f"the store in '{self._folder}' holds a damaged line: build it again") from error
+        except FileNotFoundError as error:
+            raise UserError(f"version {self.version} of the store in '{self._folder}' is gone, two builds later: open the index again") from error
         return sorted(found, key=lambda passage: (passage.source, passage.start))
 
     def _lines(self) -> Iterator[str]:

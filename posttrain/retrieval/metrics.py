@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,8 @@ class Benchmark:
     queries: Mapping[str, str]
     """The judged questions, by id."""
     judgements: Judgements
+    notes: tuple[str, ...] = ()
+    """What a reader of its figures must know of the set."""
 
 
 def ranking_metrics(rankings: Mapping[str, Sequence[str]], judgements: Judgements, ks: Sequence[int] = (1, 10, 100)) -> PerQuery:
@@ -77,7 +81,7 @@ def evaluate(
 
     A document's rank is that of its best passage, by `Passage.source`; where documents were cut into passages, ask for a `depth` of
     several passages for each document (the largest k if 0), or fewer than k documents may come back. As in BEIR, a document with the
-    query's own id is not counted as found. Raises `UserError` for passages of documents that the benchmark does not have.
+    query's own id is not counted as found; unlike there it is where it is judged relevant, for then the ids only happen to agree. Raises `UserError` for passages of documents that the benchmark does not have.
     """
     known = {passage.source for passage in benchmark.passages}
     rankings = {}
@@ -86,7 +90,8 @@ def evaluate(
         strangers = [source for source in found if source not in known]
         if strangers:
             raise UserError(f"the retriever gave '{strangers[0]}', no document of the benchmark: let it search the benchmark's own")
-        rankings[query_id] = [source for source in dict.fromkeys(found) if not (ignore_same_id and source == query_id)]
+        is_itself = ignore_same_id and benchmark.judgements[query_id].get(query_id, 0) <= 0
+        rankings[query_id] = [source for source in dict.fromkeys(found) if not (is_itself and source == query_id)]
     return ranking_metrics(rankings, benchmark.judgements, ks)
 
 
@@ -94,19 +99,37 @@ def evaluate(
 
 
 def load_beir(folder: str | Path, split: str = "test") -> Benchmark:
-    """A benchmark in BEIR's layout (2104.08663): corpus.jsonl (_id, title, text), queries.jsonl (_id, text), qrels/SPLIT.tsv with a header.
+    """A benchmark in BEIR's layout (2104.08663): corpus.jsonl (_id, title, text), queries.jsonl (_id, text), qrels/SPLIT.tsv.
 
-    Queries without judgements in the split are left out. Raises `UserError` for what is not there or not readable, an id twice in the
-    corpus or the queries, a pair judged twice, an id that is not in the corpus or the queries, and a query that another split judges too:
-    what was tuned on would be measured on.
+    Each may be packed (`.gz`). Ids are texts or numbers, under `_id` or `id`; a title or text may be null; judgements are `query document
+    relevance`, or trec_eval's four columns, with a header or without. Queries without judgements in the split are left out. What a set
+    should not have and yet can be measured with (`Benchmark.notes`): documents or queries judged that it does not hold, queries that
+    another split judges too. Raises `UserError` for what is not there or not readable, an id twice in the corpus or the queries, a pair
+    judged twice and differently, and where no judged query is left.
     """
     folder = Path(folder)
+    path = _judgements_path(folder, split)
     documents = {name: _document(name, row) for name, row in _objects(folder / "corpus.jsonl")}
     queries = {name: _text(row, "text") for name, row in _objects(folder / "queries.jsonl")}
-    judgements = _judgements(folder / "qrels" / f"{split}.tsv")
-    _check_known(folder, split, judgements, documents, queries)
-    _check_apart(folder, split, judgements)
-    return Benchmark(tuple(documents.values()), {q: queries[q] for q in judgements}, judgements)
+    judgements = _judgements(path)
+    known = {q: judged for q, judged in judgements.items() if q in queries}
+    if not known:
+        raise UserError(f"'{path}' judges no query that queries.jsonl has: give judgements of the same set")
+    notes = (*_unknown(judgements, documents, queries), *_shared(folder, split, judgements))
+    return Benchmark(tuple(documents.values()), {q: queries[q] for q in known}, known, notes)
+
+
+def _judgements_path(folder: Path, split: str) -> Path:
+    """Where a split's judgements lie. Raises `UserError`, naming the splits there are, if it is none of them."""
+    path = folder / "qrels" / f"{split}.tsv"
+    splits = sorted(_split_of(other) for other in (folder / "qrels").glob("*.tsv*"))
+    if splits and split not in splits:
+        raise UserError(f"there is no '{path}': say --split {' or '.join(splits)}")
+    return path
+
+
+def _split_of(path: Path) -> str:
+    return path.name.partition(".tsv")[0]
 
 
 def _document(name: str, row: Mapping[str, object]) -> Passage:
@@ -121,69 +144,78 @@ def _text(row: Mapping[str, object], key: str) -> str:
 
 
 def _objects(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
-    """The rows of a file by `_id`, each with a text."""
+    """The rows of a file by their ids, each with a text, if only an empty one."""
     seen: set[str] = set()
     for place, line in _lines(path):
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{place} is not JSON: {error}") from error
-        if not isinstance(row, dict) or not isinstance(row.get("_id"), str) or not isinstance(row.get("text"), str):
-            raise UserError(f"{place} is no row of BEIR's: it must be a JSON object with texts under '_id' and 'text'")
-        if row["_id"] in seen:
-            raise UserError(f"{place} has the id '{row['_id']}' of a row before it: give every row an id of its own")
-        seen.add(row["_id"])
-        yield row["_id"], row
+        name = row.get("_id", row.get("id")) if isinstance(row, dict) else None
+        if isinstance(name, bool) or not isinstance(name, str | int) or not isinstance(row.get("text", 0), str | None):
+            raise UserError(f"{place} is no row of BEIR's: it must be a JSON object with an '_id' and a text under 'text'")
+        if str(name) in seen:
+            raise UserError(f"{place} has the id '{name}' of a row before it: give every row an id of its own")
+        seen.add(str(name))
+        yield str(name), row
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """A file's lines that are not blank, each with its place; of its packed twin where only that is there."""
+    packed = path.with_name(f"{path.name}.gz")
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is not UTF-8"
+        with gzip.open(packed) if packed.is_file() and not path.exists() else path.open("rb") as file:
+            for number, raw in enumerate(file, 1):
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+                if line.strip():
+                    yield f"{path} line {number}", line
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", None) or error
         raise UserError(f"cannot read '{path}' ({why}): give a folder in BEIR's layout") from error
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield f"{path} line {number}", line.rstrip("\r")
 
 
 def _judgements(path: Path) -> dict[str, dict[str, int]]:
     judgements: dict[str, dict[str, int]] = {}
-    rows = list(_lines(path))
-    if not rows or not rows[0][1].startswith("query-id"):
-        raise UserError(f"'{path}' does not begin with the header 'query-id corpus-id score', parted by tabs: add it")
-    for place, line in rows[1:]:
-        query, document, relevance = _judgement(place, line)
-        if document in judgements.setdefault(query, {}):
-            raise UserError(f"{place} judges '{document}' for query '{query}' a second time: keep one of the two")
-        judgements[query][document] = relevance
+    for number, (place, line) in enumerate(_lines(path)):
+        cells = line.split("\t") if "\t" in line else line.split()
+        if number == 0 and not _is_number(cells[-1]):
+            continue  # a header
+        query, document, relevance = _judgement(place, cells)
+        if judgements.setdefault(query, {}).setdefault(document, relevance) != relevance:
+            raise UserError(f"{place} judges '{document}' for query '{query}' a second time, and differently: keep one of the two")
     if not judgements:
         raise UserError(f"'{path}' has no judgements: add at least one")
     return judgements
 
 
-def _judgement(place: str, line: str) -> tuple[str, str, int]:
-    cells = line.split("\t")
+def _judgement(place: str, cells: Sequence[str]) -> tuple[str, str, int]:
+    """Query, document and relevance, of BEIR's three columns or of trec_eval's four, whose second says nothing."""
+    if len(cells) not in (3, 4) or not _is_number(cells[-1]) or float(cells[-1]) % 1:
+        raise UserError(f"{place} is no judgement: it must be query, document and a whole number, parted by tabs")
+    return cells[0], cells[-2], int(float(cells[-1]))
+
+
+def _is_number(cell: str) -> bool:
     try:
-        query, document, relevance = cells[0], cells[1], int(cells[2])
-    except (IndexError, ValueError) as error:
-        raise UserError(f"{place} is no judgement: it must be query, document and a whole number, parted by tabs") from error
-    return query, document, relevance
+        return math.isfinite(float(cell))
+    except ValueError:
+        return False
 
 
-def _check_known(folder: Path, split: str, judgements: Judgements, documents: Mapping[str, Passage], queries: Mapping[str, str]) -> None:
-    path = folder / "qrels" / f"{split}.tsv"
-    for query, judged in judgements.items():
-        if query not in queries:
-            raise UserError(f"'{path}' judges the query '{query}', which queries.jsonl does not have: add or remove it")
-        for document in judged:
-            if document not in documents:
-                raise UserError(f"'{path}' judges the document '{document}', which corpus.jsonl does not have: add or remove it")
+def _unknown(judgements: Judgements, documents: Mapping[str, Passage], queries: Mapping[str, str]) -> Iterator[str]:
+    """What is judged and is not there."""
+    strangers = [query for query in judgements if query not in queries]
+    if strangers:
+        yield f"{len(strangers)} judged queries are not in queries.jsonl, and are left out ('{strangers[0]}')"
+    missing = [d for q, judged in judgements.items() if q in queries for d, relevance in judged.items() if relevance > 0 and d not in documents]
+    if missing:
+        yield f"{len(missing)} relevant documents are not in the corpus, so that nobody can find them; they count as missed ('{missing[0]}')"
 
 
-def _check_apart(folder: Path, split: str, judgements: Judgements) -> None:
-    for other in sorted((folder / "qrels").glob("*.tsv")):
-        if other.stem != split:
-            shared = sorted(set(judgements) & set(_judgements(other)))
+def _shared(folder: Path, split: str, judgements: Judgements) -> Iterator[str]:
+    """Other splits with some of the same queries."""
+    for other in sorted((folder / "qrels").glob("*.tsv*")):
+        if _split_of(other) != split:
+            shared = set(judgements) & set(_judgements(other.with_name(f"{_split_of(other)}.tsv")))
             if shared:
-                raise UserError(f"the query '{shared[0]}' is in '{other}' and in {split}.tsv beside it: keep it in one of them")
+                yield f"{len(shared)} queries are judged in {other.name} too: what was tuned on those is measured on what it was tuned on"

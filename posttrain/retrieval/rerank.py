@@ -17,6 +17,8 @@ Scorer = Callable[[str, Sequence[str]], Sequence[float]]
 ScoreTokens = Callable[[Sequence[tuple[Sequence[int], Sequence[int]]]], Sequence[tuple[Sequence[float], Sequence[float]]]]
 """Pairs of prompt and continuation to each continuation's log-probabilities in nats, and something else."""
 
+BETWEEN = "\n\nA question that this passage answers:"
+
 
 @dataclass(frozen=True)
 class Reranked:
@@ -65,15 +67,21 @@ def cross_encoder(model: str, device: str = "cpu", batch_size: int = 32) -> Scor
     return score
 
 
-def query_likelihood(encode: Callable[[str], list[int]], score_tokens: ScoreTokens) -> Scorer:
+def query_likelihood(encode: Callable[[str], list[int]], score_tokens: ScoreTokens, longest: int = 512) -> Scorer:
     """The scorer of a language model: how likely it holds the query to be where the passage stands before it (2204.07496), nats per token.
 
     `encode` and `score_tokens` are those of any policy's renderer and of the policy. Deviation: the words between passage and query are ours.
+    Both are cut to `longest` tokens together: the query at its end to half of that, the passage to what the query leaves. A query of
+    blanks tells nothing, and leaves all passages equal.
     """
+    between = encode(BETWEEN)
 
     def score(query: str, texts: Sequence[str]) -> Sequence[float]:
-        asked = encode(f" {query}")
-        pairs = [(encode(f"Passage: {text}\n\nA question that this passage answers:"), asked) for text in texts]
+        if not query.strip():
+            return [0.0] * len(texts)
+        asked = encode(f" {query.strip()}")[: longest // 2]
+        room = max(0, longest - len(asked) - len(between))
+        pairs = [(encode(f"Passage: {text}")[:room] + between, asked) for text in texts]
         return [sum(logprobs) / len(logprobs) for logprobs, _ in score_tokens(pairs)]
 
     return score

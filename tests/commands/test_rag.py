@@ -84,6 +84,7 @@ def test_what_finds_no_room_is_named(posttrain, shelf):
         (("rag", "eval", "--beir", "nowhere"), ("BEIR's layout",)),
         (("rag", "eval", "--beir", "x", "--retrievers", "magic"), ("--retrievers takes some of tfidf",)),
         (("rag", "eval", "--beir", "x", "--ks", "0"), ("--ks",)),
+        (("rag", "eval", "--beir", "x", "--queries", "-1"), ("--queries",)),
         (("rag", "eval", "--task", "arithmetic"), ("has no documents",)),
         (("rag", "eval", "--approaches", "none"), ("--approaches",)),
         (("rag", "what"), ("there is no command 'rag'",)),
@@ -100,6 +101,16 @@ def test_an_empty_folder_and_a_pdf_that_is_none_are_refused(posttrain, tmp_path)
     pytest.importorskip("pypdf")
     (tmp_path / "empty" / "a.pdf").write_text("not one")
     refused(posttrain("rag", "index", tmp_path / "empty", "--out", tmp_path / "x", "--kind", "tfidf"), "a.pdf", "no pdf that can be read")
+
+
+def test_a_file_that_cannot_be_read_ends_an_index_or_is_left_out(posttrain, shelf):
+    (shelf / "latin.txt").write_bytes(b"caf\xe9")
+    argv = ("rag", "index", shelf, "--out", shelf.parent / "index", "--kind", "tfidf")
+    refused(posttrain(*argv), "latin.txt", "not UTF-8")
+    ended = posttrain(*argv, "--skip-unreadable")
+    assert ended.code == cli.DONE and "2 documents" in ended.out and "1 files were left out" in ended.out and "latin.txt" in ended.err
+    (why,) = json.loads(posttrain(*argv, "--skip-unreadable", "--json").out)["skipped"]
+    assert "latin.txt" in why
 
 
 @pytest.mark.parametrize("argv", [("rag",), ("rag", "index", "--help"), ("rag", "ask", "--help"), ("rag", "eval", "--help")])

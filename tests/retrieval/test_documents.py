@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 
@@ -139,3 +140,40 @@ def test_a_folder_without_documents_is_refused(tmp_path):
         list(read_folder(tmp_path))
     with pytest.raises(UserError, match="is no folder"):
         list(read_folder(tmp_path / "missing"))
+
+
+def test_a_packed_jsonl_file_is_read_like_a_plain_one(tmp_path):
+    rows = b'{"_id": "a", "text": "one"}\n{"_id": "b", "text": "two"}\n'
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(rows))
+    assert list(read_folder(tmp_path)) == [Document("rows.jsonl.gz#a", "one"), Document("rows.jsonl.gz#b", "two")]
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(rows)[:-9])
+    with pytest.raises(UserError, match="cannot read .*rows.jsonl.gz"):
+        list(read_folder(tmp_path))
+    (tmp_path / "rows.jsonl.gz").write_bytes(rows)
+    with pytest.raises(UserError, match="cannot read .*rows.jsonl.gz"):
+        list(read_folder(tmp_path))
+
+
+def test_what_cannot_be_read_may_be_left_out_and_is_told_of(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "b.jsonl").write_text('{"_id": 1, "text": "kept"}\nno row\n{"_id": 3, "text": "after"}\n')
+    (tmp_path / "c.md").write_text("read")
+    told: list[str] = []
+    assert list(read_folder(tmp_path, told.append)) == [Document("b.jsonl#1", "kept"), Document("c.md", "read")]
+    assert [("a.txt" in why, "b.jsonl line 2" in why) for why in told] == [(True, False), (False, True)]
+    (tmp_path / "b.jsonl").unlink()
+    (tmp_path / "c.md").unlink()
+    with pytest.raises(UserError, match="has no documents"):
+        list(read_folder(tmp_path, told.append))
+
+
+def test_a_link_to_a_file_is_read_and_one_to_a_folder_or_to_nothing_is_not(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.txt").write_text("far away")
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    (shelf / "file.txt").symlink_to(tmp_path / "elsewhere" / "a.txt")
+    (shelf / "folder").symlink_to(tmp_path / "elsewhere")
+    (shelf / "loop").symlink_to(shelf)
+    (shelf / "broken.txt").symlink_to("nowhere")
+    assert list(read_folder(shelf)) == [Document("file.txt", "far away")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -111,6 +112,58 @@ def test_who_has_opened_an_index_reads_it_undisturbed(shelf, tmp_path, settings)
     (shelf / "cat.txt").unlink()
     made(shelf, tmp_path, settings)
     assert [p.text for p in index.store.passages()] == texts
+
+
+def test_a_retriever_outlives_the_version_it_was_made_of(shelf, tmp_path, settings):
+    made(shelf, tmp_path, settings)
+    index = opened(tmp_path)
+    retriever = index.retriever()
+    found = retriever.search("red cat", 5)
+    for text in ("A cat.", "Two cats.", "Three cats."):
+        (shelf / "cat.txt").write_text(text)
+        made(shelf, tmp_path, settings)
+    assert retriever.search("red cat", 5) == found
+    if settings.engine == "lines":
+        with pytest.raises(UserError, match="open the index again"):
+            index.store.passages()
+
+
+def test_two_builds_at_once_do_not_meet(shelf, tmp_path, settings):
+    def build_within():
+        with pytest.raises(UserError, match="another build of .* is at work"):
+            made(shelf, tmp_path, settings)
+
+    for _ in range(2):  # a first build, and a later one
+        build(shelf, tmp_path / "index", settings, lambda model: CountingEncoder(), on_document=build_within)
+        (shelf / "cat.txt").write_text("The cat has changed.")
+    assert opened(tmp_path).manifest.build == 2 and counts(made(shelf, tmp_path, settings)) == (0, 0, 0, 3)
+
+
+def test_an_index_can_be_opened_at_any_moment_of_a_build(shelf, tmp_path):
+    made(shelf, tmp_path, LINES)
+    with ThreadPoolExecutor(1) as other:
+        building = other.submit(lambda: [(shelf / "cat.txt").write_text(f"Cat {i}.") and made(shelf, tmp_path, LINES) for i in range(100)])
+        opens = 0
+        while not building.done():
+            assert opened(tmp_path).manifest.n_documents == 3
+            opens += 1
+        assert len(building.result()) == 100 and opens > 100
+
+
+def test_a_first_build_that_was_cut_off_begins_anew(shelf, tmp_path, settings):
+    (shelf / "z.txt").write_bytes(b"\xff")
+    with pytest.raises(UserError, match="not UTF-8"):
+        made(shelf, tmp_path, settings)
+    (shelf / "z.txt").unlink()
+    assert counts(made(shelf, tmp_path, settings)) == (3, 0, 0, 0)
+
+
+def test_a_folder_of_someone_elses_is_never_emptied(shelf, tmp_path):
+    (tmp_path / "index" / "store").mkdir(parents=True)
+    (tmp_path / "index" / "store" / "precious.txt").touch()
+    with pytest.raises(UserError, match="that no build is known to have made"):
+        made(shelf, tmp_path, LINES)
+    assert (tmp_path / "index" / "store" / "precious.txt").is_file()
 
 
 def test_rows_that_share_an_id_are_refused(shelf, tmp_path, settings):

@@ -12,7 +12,7 @@ from posttrain.retrieval.bm25 import ANSERINI, BM25, ELASTICSEARCH, BM25Settings
 from posttrain.retrieval.dense import Dense, SentenceEncoder
 from posttrain.retrieval.fuse import Fused
 from posttrain.retrieval.passages import Passage, optional
-from posttrain.retrieval.rerank import Reranked, cross_encoder
+from posttrain.retrieval.rerank import Reranked, cross_encoder, query_likelihood
 from posttrain.retrieval.tfidf import TfIdf
 from posttrain.types import UserError
 from tests.retrieval.library import CountingEncoder, ids, passages_of
@@ -279,3 +279,52 @@ def test_a_cross_encoder_scores_query_and_passage_together(tmp_path):
         logits = [model(**pair).logits.item() for pair in inputs]
     assert max(logits) - min(logits) > 0.1
     assert cross_encoder(str(tmp_path))("red dog", texts) == pytest.approx(logits, abs=1e-5)
+
+
+def reading(log: list):
+    """Letters as tokens; a letter of the query is as likely as its share of the prompt, and every prompt is noted."""
+
+    def score(pairs):
+        log.extend(pairs)
+        return [([math.log((prompt.count(token) + 1) / (len(prompt) + 1)) for token in asked], []) for prompt, asked in pairs]
+
+    return query_likelihood(lambda text: [ord(letter) for letter in text], score, longest=80)
+
+
+def test_query_likelihood_is_the_mean_log_probability_of_the_query_behind_the_passage():
+    log: list = []
+    scores = reading(log)("zz", ["zzz", "abc"])
+    prompt = "Passage: zzz\n\nA question that this passage answers:"
+    assert "".join(map(chr, log[0][0])) == prompt and "".join(map(chr, log[0][1])) == " zz"
+    by_hand = (2 * math.log((prompt.count("z") + 1) / (len(prompt) + 1)) + math.log((prompt.count(" ") + 1) / (len(prompt) + 1))) / 3
+    assert scores[0] == pytest.approx(by_hand) and scores[0] > scores[1]
+
+
+def test_a_passage_or_query_too_long_for_the_model_is_cut_at_its_end():
+    log: list = []
+    scorer = reading(log)
+    scorer("who", ["x" * 10_000])
+    scorer("w" * 10_000, ["x" * 10_000])
+    assert [len(prompt) + len(asked) for prompt, asked in log] == [80, 80] and [len(asked) for _, asked in log] == [4, 40]
+    assert all("".join(map(chr, prompt)).endswith("A question that this passage answers:") for prompt, _ in log), "what is asked of it stays"
+
+
+def test_a_query_of_blanks_leaves_what_was_found_as_it_was():
+    assert ids(Reranked(Fixed(LIBRARY), reading([])).search(" ", 4)) == ids(LIBRARY)
+
+
+def test_a_policy_judges_likelihood_as_its_own_log_probabilities_do():
+    """Against one forward pass of the same weights by transformers alone."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from posttrain.policy.hf import load_policy
+    from posttrain.policy.models import resolve
+
+    policy = load_policy("tiny", "float32")
+    encode = policy.renderer.encode
+    prompt, asked = encode("Passage: A red cat.") + encode("\n\nA question that this passage answers:"), encode(" Which cat?")
+    with torch.no_grad():
+        logits = AutoModelForCausalLM.from_pretrained(resolve("tiny"), dtype=torch.float32)(torch.tensor([prompt + asked])).logits[0].log_softmax(-1)
+    expected = sum(logits[len(prompt) - 1 + i, token].item() for i, token in enumerate(asked)) / len(asked)
+    assert query_likelihood(encode, policy.score_tokens)("Which cat?", ["A red cat."]) == pytest.approx([expected], abs=1e-4)
