@@ -19,21 +19,28 @@ if the written confidence under RLCR is no better than under the control.
 
     python -m experiments.miscalibration
 
-Measured (2026-11-25, 20 min of one core in all, seed 0):
-- SFT: ECE 0.012 [0.004 0.020] (n 3); accuracy 0.489, Brier 0.647; fitted temperature 0.97, ECE with it on the other
-  half 0.024 [0.005 0.043] (n 3)
-- beta 1: ECE 0.073 [0.060 0.086] (n 3), closed form 0.072 (TV to it 0.020); accuracy 0.491, Brier 0.654; fitted
+Measured (2026-11-25, 21 min of one core in all, seed 0):
+- SFT: ECE 0.012 [0.004 0.020] (n 3), in bins of equal mass 0.015; accuracy 0.489, Brier 0.647, of the favourite:
+  reliability 0.000, resolution 0.022; chance of no answer at all 0.0056; fitted temperature 0.97, ECE with it on the
+  other half 0.024 [0.005 0.043] (n 3)
+- beta 1: ECE 0.073 [0.060 0.086] (n 3), closed form 0.072 (TV to it 0.020), in bins of equal mass 0.072; accuracy
+  0.491, Brier 0.654, of the favourite: reliability 0.006, resolution 0.022; chance of no answer at all 0.0043; fitted
   temperature 1.14, ECE with it on the other half 0.030 [0.005 0.055] (n 3)
-- beta 0.3: ECE 0.194 [0.184 0.203] (n 3), closed form 0.185 (TV to it 0.044); accuracy 0.492, Brier 0.703; fitted
+- beta 0.3: ECE 0.194 [0.184 0.203] (n 3), closed form 0.185 (TV to it 0.044), in bins of equal mass 0.194; accuracy
+  0.492, Brier 0.703, of the favourite: reliability 0.043, resolution 0.021; chance of no answer at all 0.0028; fitted
   temperature 1.56, ECE with it on the other half 0.037 [0.003 0.071] (n 3)
-- beta 0.1: ECE 0.392 [0.348 0.436] (n 3), closed form 0.337 (TV to it 0.090); accuracy 0.492, Brier 0.872; fitted
+- beta 0.1: ECE 0.392 [0.348 0.436] (n 3), closed form 0.337 (TV to it 0.090), in bins of equal mass 0.392; accuracy
+  0.492, Brier 0.872, of the favourite: reliability 0.160, resolution 0.011; chance of no answer at all 0.0015; fitted
   temperature 2.71, ECE with it on the other half 0.044 [0.015 0.073] (n 3)
-- confidence taught at random: ECE of the written confidence 0.011 [-0.012 0.033] (n 3), its correlation with the
-  truth -0.01; accuracy 0.488; ECE of the probability 0.015
-- rewarded for r alone: ECE of the written confidence 0.011 [-0.005 0.026] (n 3), its correlation with the truth
-  -0.00; accuracy 0.491; ECE of the probability 0.399
-- rewarded by r − (r − c)²: ECE of the written confidence 0.012 [0.002 0.022] (n 3), its correlation with the truth
-  0.22; accuracy 0.491; ECE of the probability 0.401
+- confidence taught at random: ECE of the written confidence 0.011 [-0.012 0.033] (n 3), its mean 0.50, its squared
+  distance from the true chance 0.025 [0.018 0.033] (n 3), its correlation with it -0.01; accuracy 0.488; ECE of the
+  probability 0.015
+- rewarded for r alone: ECE of the written confidence 0.011 [-0.005 0.026] (n 3), its mean 0.50, its squared distance
+  from the true chance 0.024 [0.017 0.032] (n 3), its correlation with it -0.00; accuracy 0.491; ECE of the
+  probability 0.399
+- rewarded by r − (r − c)²: ECE of the written confidence 0.012 [0.002 0.022] (n 3), its mean 0.48, its squared
+  distance from the true chance 0.024 [0.016 0.031] (n 3), its correlation with it 0.22; accuracy 0.491; ECE of the
+  probability 0.401
 - SFT is calibrated in every seed (ECE below .02): yes
 - beta 0.1 raises ECE by .1: yes
 - every ECE is within .03 of its closed form (worst 0.069): NO
