@@ -372,7 +372,7 @@ def test_a_prompt_longer_than_the_context_is_refused(posttrain, tmp_path: Path) 
     assert_refused(posttrain("sample", "--model", "tiny", "la " * 300), "context holds 512", "shorten")
     file = tmp_path / "problems.jsonl"
     file.write_text(json.dumps({"question": "la " * 300, "answer": "#### 2"}) + "\n")
-    assert_refused(posttrain(*TRAIN, "--task", f"gsm8k:path_train={file}", "--out", tmp_path / "run"), "context holds 512")
+    assert_refused(posttrain(*TRAIN, "--task", f"gsm8k:path_train={file}", "--out", tmp_path / "run"), "1 longer than 512 tokens", "longer context")
     assert_refused(posttrain("eval", "--model", "tiny", "--task", f"gsm8k:path_test={file}", *SMALL), "context holds 512")
 
 
