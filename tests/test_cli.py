@@ -288,6 +288,12 @@ def test_attempts_that_could_not_be_scored_make_work_done_in_part() -> None:
 
 def test_unknown_words_are_named(posttrain) -> None:
     assert_refused(posttrain("trian"), "no command 'trian'", "train, sample, eval, ", " compare, ")
+    assert_refused(posttrain("agent", "fly"), "no 'agent fly'", "posttrain agent run", "posttrain agent fork")
+    for asked in (("agent",), ("agent", "--help")):
+        listed = posttrain(*asked)
+        assert listed.code == cli.DONE and [line.split()[:3] for line in listed.out.splitlines()] == [
+            ["posttrain", "agent", verb] for verb in ("run", "resume", "replay", "fork")
+        ]
     assert_refused(posttrain("train", "ppo2"), "no algorithm 'ppo2'", "grpo")
     assert_refused(posttrain(*TRAIN, "--preset", "drgrpo"), "no preset 'drgrpo'", "dr_grpo")
     assert_refused(posttrain("train", "grpo", "--preset"), "--preset needs a value")
