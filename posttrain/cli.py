@@ -108,7 +108,7 @@ def _dispatch(argv: list[str]) -> int:
         print(_listed(verbs))
         return DONE
     if verbs:
-        return _say(f"there is no '{name} {rest[0]}': choose one of {', '.join(verbs)}", USAGE)
+        return _say(f"there is no command '{name} {rest[0]}': choose one of {', '.join(verbs)}", USAGE)
     if name not in COMMANDS:
         return _say(f"there is no command '{name}': choose one of train, {', '.join(COMMANDS)} (posttrain --help)", USAGE)
     command = _module("commands", name)

@@ -27,16 +27,6 @@ TRAIN = (
 MEASURE = ("--task", "arithmetic:levels=1,n_test=3", "--samples", "4", *SMALL)
 
 
-@pytest.fixture
-def posttrain(capsys: pytest.CaptureFixture[str]):
-    def run(*argv: object) -> Ended:
-        capsys.readouterr()
-        code = cli.run([str(word) for word in argv])
-        return Ended(code, *capsys.readouterr())
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished training."""
@@ -288,7 +278,7 @@ def test_attempts_that_could_not_be_scored_make_work_done_in_part() -> None:
 
 def test_unknown_words_are_named(posttrain) -> None:
     assert_refused(posttrain("trian"), "no command 'trian'", "train, sample, eval, ", " compare, ")
-    assert_refused(posttrain("agent", "fly"), "no 'agent fly'", "posttrain agent run", "posttrain agent fork")
+    assert_refused(posttrain("agent", "fly"), "no command 'agent fly'", "posttrain agent run", "posttrain agent fork")
     for asked in (("agent",), ("agent", "--help")):
         listed = posttrain(*asked)
         assert listed.code == cli.DONE and [line.split()[:3] for line in listed.out.splitlines()] == [

@@ -48,15 +48,6 @@ def server() -> Iterator[Running]:
     thread.join(20)
 
 
-@pytest.fixture
-def posttrain(capsys: pytest.CaptureFixture[str]):
-    def run(*argv: object) -> Ended:
-        capsys.readouterr()
-        return Ended(cli.run([str(word) for word in argv]), *capsys.readouterr())
-
-    return run
-
-
 class Grader(BaseHTTPRequestHandler):
     """A server of messages whose model grades by the first character of an answer, and prefers the greater; it answers in words."""
 
