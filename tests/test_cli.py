@@ -368,7 +368,9 @@ def test_a_prompt_longer_than_the_context_is_refused(posttrain, tmp_path: Path) 
     assert_refused(posttrain("sample", "--model", "tiny", "la " * 300), "context holds 512", "shorten")
     file = tmp_path / "problems.jsonl"
     file.write_text(json.dumps({"question": "la " * 300, "answer": "#### 2"}) + "\n")
-    assert_refused(posttrain(*TRAIN, "--task", f"gsm8k:path_train={file}", "--out", tmp_path / "run"), "1 longer than 512 tokens", "longer context")
+    train = (*TRAIN, "--task", f"gsm8k:path_train={file}")
+    assert_refused(posttrain(*train, "--out", tmp_path / "run"), "none of the 1 texts can be used (1 longer than 512 tokens)")
+    assert_refused(posttrain(*train, "--when-too-long", "error", "--out", tmp_path / "another"), "the context holds 512", "--when-too-long drop")
     assert_refused(posttrain("eval", "--model", "tiny", "--task", f"gsm8k:path_test={file}", *SMALL), "context holds 512")
 
 
