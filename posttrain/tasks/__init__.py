@@ -4,6 +4,7 @@
     task = load("rg:chain_sum,min_terms=2")       task = load("math500:path=math500.jsonl")
     task = load("humaneval:path=humaneval.jsonl") task = load("mbpp:path=mbpp.jsonl,n_shown=1")
     task = load("ledger:horizon=8")               task = load("files:horizon=8,told=one_by_one")
+    task = load("asked:questions=questions.jsonl,index=INDEX")
 
 A new task is one file with `problems(split)`, `score(rollout)` and `solution(problem)`, and a line below. One whose problems
 are attempted with tools has a `world` as well.
@@ -15,6 +16,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from posttrain.tasks.arithmetic import Arithmetic
+from posttrain.tasks.asked import Asked
 from posttrain.tasks.facts import Facts
 from posttrain.tasks.files_job import FilesJob
 from posttrain.tasks.gsm8k import GSM8K
@@ -28,9 +30,9 @@ from posttrain.tasks.reasoning_gym import ReasoningGym
 from posttrain.tasks.tree import SolutionTree
 from posttrain.types import Problem, Score, Task, UserError, answered
 
-TASKS: Mapping[str, type[Arithmetic | Facts | FilesJob | GSM8K | HumanEval | Invented | Ledger | Math500 | MBPP | SolutionTree]] = {
-    "arithmetic": Arithmetic, "facts": Facts, "files": FilesJob, "gsm8k": GSM8K, "humaneval": HumanEval, "invented": Invented,
-    "ledger": Ledger, "math500": Math500, "mbpp": MBPP, "tree": SolutionTree,
+TASKS: Mapping[str, type[Arithmetic | Asked | Facts | FilesJob | GSM8K | HumanEval | Invented | Ledger | Math500 | MBPP | SolutionTree]] = {
+    "arithmetic": Arithmetic, "asked": Asked, "facts": Facts, "files": FilesJob, "gsm8k": GSM8K, "humaneval": HumanEval,
+    "invented": Invented, "ledger": Ledger, "math500": Math500, "mbpp": MBPP, "tree": SolutionTree,
 }  # fmt: skip
 
 
