@@ -12,6 +12,9 @@ import numpy as np
 
 from posttrain.types import UserError
 
+UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+"""The letters of Chinese and Japanese, for a regular expression's brackets: written without blanks, so that each is taken as a word."""
+
 
 @dataclass(frozen=True)
 class Passage:

@@ -74,6 +74,11 @@ def test_passages_without_a_word_of_the_query_are_not_given(by_words):
     assert by_words(LIBRARY).search("zebra", 4) == by_words(LIBRARY).search("", 4) == by_words(LIBRARY).search("?!", 4) == []
 
 
+def test_languages_without_blanks_are_found_letter_by_letter(by_words):
+    found = by_words(passages_of("東京タワーの高さは333メートルです。", "エッフェル塔は330mです。", "A red cat.")).search("東京タワーは?", 9)
+    assert ids(found)[0] == "p0" and "p2" not in ids(found)
+
+
 def test_equal_scores_keep_the_order_of_the_passages(by_words):
     assert ids(by_words(passages_of("dog", "cat", "dog", "dog")).search("dog", 2)) == ["p0", "p2"]
 
