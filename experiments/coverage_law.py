@@ -93,7 +93,7 @@ def forecasts(rng: Generator, counts: np.ndarray, draws: int) -> tuple[dict, lis
     for _ in range(draws):
         few = rng.hypergeometric(counts, ATTEMPTS - counts, FEW)
         seen = laws.coverage(few, FEW, KS[:4])
-        mixed = laws.forecast(few, FEW, ATTEMPTS, resamples=100)
+        mixed = laws.forecast(few, FEW, ATTEMPTS)
         held.append(mixed.low <= truth <= mixed.high)
         for name, value in zip(values, (
             mixed.value, laws.fit_power_law(KS[:4], seen).pass_at(ATTEMPTS), laws.fit_exponential(few, FEW).pass_at(ATTEMPTS), float(seen[-1]),

@@ -103,9 +103,12 @@ def _dispatch(argv: list[str]) -> int:
         return _train(rest)
     if rest and f"{name} {rest[0]}" in COMMANDS:  # such as `rag index`
         name, rest = f"{name} {rest[0]}", rest[1:]
-    if name == "rag" and rest[:1] in ([], ["-h"], ["--help"]):
-        print(_listed({f"posttrain {command}": text for command, text in COMMANDS.items() if command.startswith("rag ")}))
+    verbs = {f"posttrain {command}": text for command, text in COMMANDS.items() if command.startswith(f"{name} ")}
+    if verbs and rest[:1] in ([], ["-h"], ["--help"]):
+        print(_listed(verbs))
         return DONE
+    if verbs:
+        return _say(f"there is no command '{name} {rest[0]}': choose one of {', '.join(verbs)}", USAGE)
     if name not in COMMANDS:
         return _say(f"there is no command '{name}': choose one of train, {', '.join(COMMANDS)} (posttrain --help)", USAGE)
     command = _module("commands", name)

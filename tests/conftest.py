@@ -9,6 +9,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import random
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
@@ -18,7 +19,9 @@ import torch
 from hypothesis.configuration import set_hypothesis_home_dir
 from jaxtyping import install_import_hook
 
+from posttrain import cli
 from posttrain.policy.numerics import prepare
+from tests.ended import Ended
 from tests.typechecking import checked
 
 # Before anything imports them: the hook checks the modules that are imported after it.
@@ -39,3 +42,14 @@ def _fixed_seeds() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def posttrain(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Runs one command in this process: `posttrain("eval", "--model", "tiny", …)`."""
+
+    def run(*argv: object) -> Ended:
+        capsys.readouterr()
+        return Ended(cli.run([str(word) for word in argv]), *capsys.readouterr())
+
+    return run

@@ -27,16 +27,6 @@ TRAIN = (
 MEASURE = ("--task", "arithmetic:levels=1,n_test=3", "--samples", "4", *SMALL)
 
 
-@pytest.fixture
-def posttrain(capsys: pytest.CaptureFixture[str]):
-    def run(*argv: object) -> Ended:
-        capsys.readouterr()
-        code = cli.run([str(word) for word in argv])
-        return Ended(code, *capsys.readouterr())
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished training."""
@@ -288,6 +278,12 @@ def test_attempts_that_could_not_be_scored_make_work_done_in_part() -> None:
 
 def test_unknown_words_are_named(posttrain) -> None:
     assert_refused(posttrain("trian"), "no command 'trian'", "train, sample, eval, ", " compare, ")
+    assert_refused(posttrain("agent", "fly"), "no command 'agent fly'", "posttrain agent run", "posttrain agent fork")
+    for asked in (("agent",), ("agent", "--help")):
+        listed = posttrain(*asked)
+        assert listed.code == cli.DONE and [line.split()[:3] for line in listed.out.splitlines()] == [
+            ["posttrain", "agent", verb] for verb in ("run", "resume", "replay", "fork")
+        ]
     assert_refused(posttrain("train", "ppo2"), "no algorithm 'ppo2'", "grpo")
     assert_refused(posttrain(*TRAIN, "--preset", "drgrpo"), "no preset 'drgrpo'", "dr_grpo")
     assert_refused(posttrain("train", "grpo", "--preset"), "--preset needs a value")
@@ -372,7 +368,9 @@ def test_a_prompt_longer_than_the_context_is_refused(posttrain, tmp_path: Path) 
     assert_refused(posttrain("sample", "--model", "tiny", "la " * 300), "context holds 512", "shorten")
     file = tmp_path / "problems.jsonl"
     file.write_text(json.dumps({"question": "la " * 300, "answer": "#### 2"}) + "\n")
-    assert_refused(posttrain(*TRAIN, "--task", f"gsm8k:path_train={file}", "--out", tmp_path / "run"), "context holds 512")
+    train = (*TRAIN, "--task", f"gsm8k:path_train={file}")
+    assert_refused(posttrain(*train, "--out", tmp_path / "run"), "none of the 1 texts can be used (1 longer than 512 tokens)")
+    assert_refused(posttrain(*train, "--when-too-long", "error", "--out", tmp_path / "another"), "the context holds 512", "--when-too-long drop")
     assert_refused(posttrain("eval", "--model", "tiny", "--task", f"gsm8k:path_test={file}", *SMALL), "context holds 512")
 
 

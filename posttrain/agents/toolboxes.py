@@ -77,7 +77,8 @@ def _search(index: str, k: int) -> Toolbox:
 
     if not index:
         raise UserError("the tool search needs an index: search:index=FOLDER, as posttrain rag index makes it")
-    return search_tool(open_index(index).retriever(), k)
+    opened = open_index(index)
+    return search_tool(opened.retriever(), k, opened.manifest.sha256)
 
 
 def _web(hosts: tuple[str, ...], call_s: float) -> Toolbox:

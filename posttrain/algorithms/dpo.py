@@ -19,8 +19,8 @@ end of turn included, and never cut; the KTO reference point is the mean log-rat
 within the step (where that prompt is another one), as published, without a moving average; AdamW with a constant rate after warm-up.
 
 Likelihood displacement (2410.08847) is watched: `pairs/displaced_frac` is the share of pairs whose *chosen* answer is now
-less likely than under the reference. At the end `displacement.json` says where the mass went, and a warning is given where
-most chosen answers have fallen, by more than chance.
+less likely than under the reference. At the end `displacement.json` says where the mass went since the start (which is read then for a
+few dozen pairs, also by the losses that have no reference), and a warning is given where most chosen answers have fallen, by more than chance.
 """
 
 from __future__ import annotations
@@ -364,8 +364,9 @@ async def train(config: Config) -> Path:
         learner = Learner(trained, reference, _from_file(config, trained, learned), heldout, config)
     watched = [] if config.is_online else (heldout or learned)[:WATCHED]
     checkpoint = await job.run_steps(trained, lambda number: step(learner, number))
-    if reference is not None and watched:
-        _say_where_the_mass_went(displacement(policy, reference, watched), config.out)
+    if watched:
+        start = reference if reference and not config.reference else Reference.of(policy, config.model, config.dtype, bool(config.lora_rank))
+        _say_where_the_mass_went(displacement(policy, start, watched), config.out)
     return checkpoint
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
-from posttrain.commands.attempting import Undertaking, make_agent, show
+from posttrain.commands.attempting import Undertaking, asked, make_agent, show
 from posttrain.commands.base import positional
 from posttrain.types import UserError
 
@@ -46,9 +46,10 @@ async def main(args: Args) -> int:
     answered = [turn for turn in found.turns if turn.told is not None and not turn.done]
     if not 0 <= args.at <= len(answered):
         raise UserError(f"the attempt has {len(answered)} turns that can be gone on from: give --at of 0 to {len(answered)}")
+    task, _ = asked(undertaking)
     settings = replace(undertaking.args, out=args.out, seed=args.seed, json=args.json)
     agent = make_agent(settings)
     Undertaking(settings, undertaking.prompt, ((name, args.sample),)).write()
     forked = replace(agent, journal=AttemptLog(args.out / NAME).journal)
     rollout = await forked.go_on(replace(found, turns=tuple(answered[: args.at])), args.seed)
-    return await show([rollout], None, settings)
+    return await show([rollout], task, settings)

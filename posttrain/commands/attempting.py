@@ -14,6 +14,7 @@ from posttrain.types import Message, Problem, Rollout, Task, UserError
 if TYPE_CHECKING:
     from posttrain.agents.conversation import Speaker
     from posttrain.agents.tool_agent import ToolAgent
+    from posttrain.policy.hf import Policy
     from posttrain.runs.attempts import AttemptLog
     from posttrain.types import Sampling
 
@@ -109,19 +110,20 @@ def make_agent(args: AgentArgs) -> ToolAgent:
         raise UserError("--max-tokens and --n must be at least 1, --call-s above 0, --temperature and --problems at least 0")
     limits = Limits(args.steps, args.tokens, args.wall_s, args.working_s)
     world = load_world(args.tools, args.task, args.call_s)
-    return ToolAgent(_speaker(args.model, args.dtype, Sampling(args.temperature, args.max_tokens)), world, limits)
+    speaker, _ = speaker_for(args.model, args.dtype, Sampling(args.temperature, args.max_tokens))
+    return ToolAgent(speaker, world, limits)
 
 
-def _speaker(model: str, dtype: Dtype, sampling: Sampling) -> Speaker:
-    """Who says the turns: a model here, or a server's; one whose address names a tokenizer is sent the very tokens."""
+def speaker_for(model: str, dtype: Dtype, sampling: Sampling) -> tuple[Speaker, Policy | None]:
+    """Who says the turns: a model here, with its policy, or a server's; one whose address names a tokenizer is sent the very tokens."""
     from posttrain.agents.local import LocalSpeaker
     from posttrain.agents.server import ServerSpeaker
     from posttrain.commands.models import endpoint_for, engine_for
 
     if (endpoint := endpoint_for(model)) is not None:
-        return ServerSpeaker(endpoint, sampling)
-    _, engine, renderer = engine_for(model, dtype)
-    return LocalSpeaker(engine, renderer, sampling)
+        return ServerSpeaker(endpoint, sampling), None
+    policy, engine, renderer = engine_for(model, dtype)
+    return LocalSpeaker(engine, renderer, sampling), policy
 
 
 def asked(undertaking: Undertaking) -> tuple[Task | None, list[Problem]]:

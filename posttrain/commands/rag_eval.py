@@ -23,7 +23,7 @@ APPROACHES = ("rag", "long", "hybrid")
 
 @dataclass(frozen=True)
 class Args:
-    """With --beir: retrievers side by side on judged queries. Without: RAG, long context and the hybrid on invented facts.
+    """With --beir: retrievers side by side on judged queries. Without: RAG, long context and the hybrid on invented facts or your own questions.
 
     Every figure carries its 95% interval over queries or questions. Of answers, it is told apart whether the document was absent, a wrong one
     surfaced, the answer lay in more documents than fit, or the reader erred; and what each approach read and wrote, in tokens.
@@ -50,7 +50,7 @@ class Args:
     queries: int = 0
     """With --beir, how many queries, from the first; 0 for all."""
     task: str = "invented"
-    """Without --beir, what is asked: invented[:key=value,…]."""
+    """Without --beir, what is asked: invented[:key=value,…], or your own questions, asked:questions=FILE.jsonl,index=FOLDER."""
     approaches: str = "rag,long,hybrid"
     """Which of rag, long and hybrid."""
     retriever: str = "tfidf"

@@ -25,7 +25,8 @@ class Args:
     """
 
     model: str = "smollm2"
-    """smollm2, tiny, a folder, a run's folder, a .gguf file or a hub id; faulty:error=0.1,drift=0,conditioned=0 errs as often as it is told to."""
+    """smollm2, tiny, a folder, a run's folder, a .gguf file, a hub id, or a server: openai:URL[#MODEL][,tokenizer=MODEL];
+    faulty:error=0.1,drift=0,conditioned=0 errs as often as it is told to."""
     task: str = "ledger"
     """ledger or files, perhaps with options: NAME[:key=value,…]."""
     horizons: str = "1,2,4,8"
@@ -103,15 +104,13 @@ def _speaker(args: Args, jobs: Jobs) -> tuple[Speaker, dict[str, Any]]:
         known = {"error": 0.1, "drift": 0.0, "conditioned": 0.0}
         options = typed_options("faulty", parse_options(args.model.partition(":")[2]), known)
         return FaultySpeaker(jobs, **options), {"model": "faulty", **known, **options}
-    from posttrain.agents.local import LocalSpeaker
+    from posttrain.commands.attempting import speaker_for
     from posttrain.commands.models import settings
-    from posttrain.engine.local import LocalEngine
-    from posttrain.policy.hf import load_policy
     from posttrain.types import Sampling
 
-    policy = load_policy(args.model, args.dtype)
-    speaker = LocalSpeaker(LocalEngine(policy), policy.renderer, Sampling(args.temperature, args.max_tokens))
-    return speaker, settings(args.model, speaker.sampling, policy)
+    sampling = Sampling(args.temperature, args.max_tokens)
+    speaker, policy = speaker_for(args.model, args.dtype, sampling)
+    return speaker, settings(args.model, sampling, policy)
 
 
 async def _at(args: Args, jobs: Jobs, speaker: Speaker, settings: dict[str, Any], clock: Any) -> AtHorizon:

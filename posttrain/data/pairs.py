@@ -4,6 +4,8 @@
     {"chosen": [messages of the whole conversation], "rejected": [likewise]}      the common beginning is the prompt
     {"chosen": "\\n\\nHuman: … \\n\\nAssistant: …", "rejected": …}                    hh-rlhf's text, likewise
     {"instruction": "…", "input": "…", "chosen": "…", "rejected": "…"}
+    {"message_tree_id": "…", "prompt": {"role": "prompter", "text": …, "replies": […]}}   Open-Assistant's ranked trees (2304.07327):
+                                                                      behind every prompt, the answer ranked first against the last
 
 And answers judged one by one, for KTO: {"prompt": …, "completion": …, "label": true}. Each may have a `system` text and `tools` beside it.
 """
@@ -12,15 +14,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from posttrain.data.conversations import as_messages, check_order, conversation_messages, tools_of, with_system
+from posttrain.data.conversations import as_messages, check_order, conversation_messages, text, tools_of, with_system
 from posttrain.data.loaded import Loaded, Unusable, WhenBad, load_rows
 from posttrain.types import Message
 
+TREE_ROLES = {"prompter": "user", "assistant": "assistant"}
 HH_TURN = re.compile(r"\n\n(Human|Assistant): ?")
 
 
@@ -51,12 +54,15 @@ class Labelled:
 
 def load_pairs(path: str | Path, when_bad: WhenBad = "error") -> Loaded[Pair]:
     """The pairs of a .jsonl or .jsonl.gz file. Raises UserError as `load_rows` does; empty, one-sided and equal pairs are unusable."""
-    return load_rows(path, _pair, when_bad)
+    return _flat(load_rows(path, _pairs, when_bad))
 
 
 def load_labelled(path: str | Path, when_bad: WhenBad = "error") -> Loaded[Labelled]:
     """Single answers with a `label` of true or false; of a pair's row, both sides."""
-    loaded = load_rows(path, _labelled, when_bad)
+    return _flat(load_rows(path, _labelled, when_bad))
+
+
+def _flat(loaded: Loaded[list[Any]]) -> Loaded[Any]:
     return Loaded([item for items in loaded.items for item in items], loaded.dropped)
 
 
@@ -71,6 +77,30 @@ def pair_row(pair: Pair) -> dict[str, Any]:
     turns = lambda messages: [{"role": m.role, "content": m.content} for m in messages]  # noqa: E731
     row = {"id": pair.id, "prompt": turns(pair.prompt), "chosen": turns(pair.chosen), "rejected": turns(pair.rejected)}
     return row | ({"margin": pair.margin} if pair.margin else {})
+
+
+def _pairs(place: str, row: Mapping[str, Any]) -> list[Pair]:
+    if not isinstance(row.get("prompt"), Mapping):
+        return [_pair(place, row)]
+    found = list(_ranked(str(row.get("message_tree_id", place)), (), row["prompt"]))
+    if not found:
+        raise Unusable("has no prompt with answers that are ranked and differ")
+    return found
+
+
+def _ranked(name: str, before: tuple[Message, ...], node: Any) -> Iterator[Pair]:
+    """The pairs of a tree: of this message's replies, and of all that follow them."""
+    if not isinstance(node, Mapping) or node.get("role") not in TREE_ROLES:
+        raise Unusable("has a message in its tree whose role is neither prompter nor assistant")
+    seen = (*before, Message(TREE_ROLES[node["role"]], text(node.get("text"), "text in its tree")))
+    replies = [reply for reply in node.get("replies") or () if isinstance(reply, Mapping) and not reply.get("deleted")]
+    ranked = sorted((r for r in replies if isinstance(r.get("rank"), int)), key=lambda reply: reply["rank"])
+    if node["role"] == "prompter" and len(ranked) > 1 and ranked[0].get("text") != ranked[-1].get("text"):
+        best, worst = (Message("assistant", text(reply.get("text"), "text in its tree")) for reply in (ranked[0], ranked[-1]))
+        check_order((*seen, best))
+        yield Pair(f"{name} {len(seen)} {node.get('message_id', '')}".strip(), seen, (best,), (worst,))
+    for reply in replies:
+        yield from _ranked(name, seen, reply)
 
 
 def _pair(place: str, row: Mapping[str, Any]) -> Pair:
@@ -132,6 +162,8 @@ def _whole(value: Any) -> tuple[Message, ...]:
 def _labelled(place: str, row: Mapping[str, Any]) -> list[Labelled]:
     if "chosen" in row or "rejected" in row:
         return both_sides(_pair(place, row))
+    if isinstance(row.get("prompt"), Mapping):
+        return [side for pair in _pairs(place, row) for side in both_sides(pair)]
     if not isinstance(row.get("label"), bool):
         raise Unusable("has neither a chosen and a rejected answer nor a label of true or false")
     for side in ("prompt", "completion"):

@@ -53,10 +53,12 @@ def chart(title: str, x_label: str, y_label: str, series: Sequence[Series], log_
     ys = [y for m in marks for y in (m.y, *(m.y_ends or ()))]
     x_ticks, y_ticks = (_whole_ticks if log_x else _ticks)(min(xs), max(xs)), _ticks(min(ys), max(ys))
     x_at, y_at = _scale(x_ticks, LEFT, RIGHT), _scale(y_ticks, BOTTOM, TOP)
-    size = f'width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}"'
+    legend, rows = _legend(series)
+    top = -18 * max(rows - 2, 0)  # more rows than stand above the frame make the picture taller, above itself
+    size = f'width="{WIDTH}" height="{HEIGHT - top}" viewBox="0 {top} {WIDTH} {HEIGHT - top}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(title)}" font-family="sans-serif" font-size="13">'
     drawn = [part for s in series for part in (_line if s.is_line else _dots)(s, x_at, y_at)]
-    return "\n".join([head, *_frame(title, x_label, y_label, _named(x_ticks, log_x), y_ticks, x_at, y_at), *_legend(series), *drawn, "</svg>"])
+    return "\n".join([head, *_title(title, top), *_frame(x_label, y_label, _named(x_ticks, log_x), y_ticks, x_at, y_at), *legend, *drawn, "</svg>"])
 
 
 Place = Callable[[float], float]
@@ -89,9 +91,12 @@ def _places(pairs: Sequence[tuple[float, float]], x_at: Place, y_at: Place) -> s
     return " ".join(f"{x_at(x):.1f},{y_at(y):.1f}" for x, y in pairs)
 
 
-def _frame(title: str, x_label: str, y_label: str, x_ticks: list[tuple[float, str]], y_ticks: list[float], x_at: Place, y_at: Place) -> Iterator[str]:
-    yield f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>'
-    yield f'<text x="20" y="26" font-size="15" font-weight="bold" fill="{INK}">{escape(title)}</text>'
+def _title(title: str, top: int) -> Iterator[str]:
+    yield f'<rect y="{top}" width="{WIDTH}" height="{HEIGHT - top}" fill="#fff"/>'
+    yield f'<text x="20" y="{top + 26}" font-size="15" font-weight="bold" fill="{INK}">{escape(title)}</text>'
+
+
+def _frame(x_label: str, y_label: str, x_ticks: list[tuple[float, str]], y_ticks: list[float], x_at: Place, y_at: Place) -> Iterator[str]:
     for y in y_ticks:
         yield f'<path d="M{LEFT} {y_at(y):.1f}H{RIGHT}" stroke="{"#aab2bd" if y == 0 else "#e4e7eb"}"/>'
         yield f'<text x="{LEFT - 8}" y="{y_at(y) + 4:.1f}" text-anchor="end" fill="{GREY}">{_number(y)}</text>'
@@ -102,17 +107,23 @@ def _frame(title: str, x_label: str, y_label: str, x_ticks: list[tuple[float, st
     yield f'<text x="16" y="{middle}" text-anchor="middle" fill="{GREY}" transform="rotate(-90 16 {middle})">{escape(y_label)}</text>'
 
 
-def _legend(series: Sequence[Series]) -> Iterator[str]:
-    """The names, in a second row where the first is full."""
-    left, y = 20, 50
+def _legend(series: Sequence[Series]) -> tuple[list[str], int]:
+    """The names in as many rows as it takes, the last of them above the frame, and how many these are."""
+    left, row, places = 20, 0, []
     for s in (s for s in series if s.known):
         width = 42 + 7 * len(s.name)
         if left + width > WIDTH and left > 20:
-            left, y = 20, y + 18
-        look = f'<path d="M{left} {y}h26" stroke="{s.colour}" stroke-width="2.5" stroke-dasharray="{s.dashes or "none"}"/>'
-        yield look if s.is_line else f'<circle cx="{left + 13}" cy="{y}" r="5" fill="{s.colour}"/>'
-        yield f'<text x="{left + 34}" y="{y + 4}" fill="{INK}">{escape(s.name)}</text>'
+            left, row = 20, row + 1
+        places.append((s, left, row))
         left += width + 12
+    first = 50 - 18 * max(row - 1, 0)
+    return [part for s, left, at in places for part in _name(s, left, first + 18 * at)], row + 1
+
+
+def _name(s: Series, left: int, y: int) -> Iterator[str]:
+    look = f'<path d="M{left} {y}h26" stroke="{s.colour}" stroke-width="2.5" stroke-dasharray="{s.dashes or "none"}"/>'
+    yield look if s.is_line else f'<circle cx="{left + 13}" cy="{y}" r="5" fill="{s.colour}"/>'
+    yield f'<text x="{left + 34}" y="{y + 4}" fill="{INK}">{escape(s.name)}</text>'
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -161,7 +161,7 @@ class PosttrainLM(TemplateLM):
         sampling = Sampling(wanted.get("temperature", 0.0), limit, *cuts, fold(self.seed, place))
         decode = lambda ids: self.tokenizer.decode(ids, skip_special_tokens=True)  # noqa: E731
         stops = (*self.policy.renderer.stop_token_ids, self.eot_token_id)
-        (completion,) = await self.engine.sample(prompt, 1, sampling, stops, lambda _, tokens, __: reached(tokens, until, decode))
+        (completion,) = await self.engine.sample(prompt, 1, sampling, stops, watch=lambda _, tokens, __: reached(tokens, until, decode))
         return cut(decode([t for t in completion.token_ids if t not in stops]), until)
 
 

@@ -7,23 +7,23 @@ by being an agent. `of` names the task, whose options follow: `loop:of=gsm8k,pat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from posttrain.agents.in_loop import in_loop
 from posttrain.agents.toolboxes import load_world
 from posttrain.tasks import load, of_another
-from posttrain.types import Agent, Problem, Rollout, Score, Task
+from posttrain.tasks.of_task import InUse
+from posttrain.types import Agent, Task
 
 LOOP = "loop"
 
 
 @dataclass(frozen=True)
-class InLoop:
+class InLoop(InUse):
     """A task whose problems are attempted with tools, in at most `steps` turns. Attempts are written: a task of choice is then none."""
 
-    task: Task
     tools: tuple[str, ...] = ("files",)
     """As `agents/toolboxes.py` names them."""
     steps: int = 4
@@ -34,38 +34,12 @@ class InLoop:
         return f"{self.task.name} in an agent's loop with {' and '.join(self.tools)}"
 
     @property
-    def beside(self) -> str:
-        return self.task.name
-
-    @property
-    def chance(self) -> float:
-        return getattr(self.task, "chance", 0.0)
-
-    @property
-    def aspects(self) -> Sequence[Any]:
-        return getattr(self.task, "aspects", ())
-
-    @property
-    def final_answer(self) -> Callable[[str], Hashable | None]:
-        """Raises AttributeError where the task has none."""
-        return self.task.final_answer  # type: ignore[attr-defined]
-
-    @property
     def depends_on(self) -> Mapping[str, Any]:
-        return {**getattr(self.task, "depends_on", {}), "tools": ",".join(self.tools), "tool_steps": self.steps}
+        return {**super().depends_on, "tools": ",".join(self.tools), "tool_steps": self.steps}
 
     def through(self, agent: Agent) -> Agent:
         """The bare model's agent in the loop. Raises UserError for tools that do not exist, and for calls that cannot be read back."""
         return in_loop(agent, load_world(",".join(self.tools)), self.steps)
-
-    def problems(self, split: str) -> Sequence[Problem]:
-        return self.task.problems(split)
-
-    async def score(self, rollout: Rollout) -> Score:
-        return await self.task.score(rollout)
-
-    def solution(self, problem: Problem) -> str:
-        return self.task.solution(problem)
 
 
 def load_used(spec: str) -> Task:

@@ -143,7 +143,7 @@ def reliability(task: str, at: Sequence[AtHorizon], histories: Sequence[AtLength
     """All lengths together, with success against the horizon fitted to them."""
     at = sorted(at, key=lambda each: each.horizon)
     rows = [(each.horizon, record.n_right, record.n_scored) for each in at for record in each.evaluation.records]
-    fit = statistics.fit_horizon(*zip(*rows, strict=True), seed=seed) if any(n for _, _, n in rows) else None
+    fit = statistics.fit_horizon(*zip(*rows, strict=True)) if any(n for _, _, n in rows) else None
     return Reliability(task, tuple(at), fit, tuple(histories))
 
 

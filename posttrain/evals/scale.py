@@ -157,7 +157,7 @@ async def arm(
     clusters = clusters_of(evaluation.records)
     curves = [curve(rule, pools, evaluation.ks, clusters, evaluation.seed) for rule in rules_for(pools)]
     allocated = by_difficulty(pools, evaluation.ks, clusters, evaluation.seed)
-    law, wall = coverage_law(pools, evaluation.samples, evaluation.seed), unsolved(pools)
+    law, wall = coverage_law(pools, evaluation.samples), unsolved(pools)
     return Arm(name, model, thinking_tokens, evaluation, (*curves, *([allocated] if allocated else [])), law, wall)
 
 
@@ -270,7 +270,7 @@ def by_difficulty(pools: Sequence[Pool], ks: Sequence[int], clusters: Clusters =
 # ------------------------------------------------------------------------------------------------------ law and wall
 
 
-def coverage_law(pools: Sequence[Pool], samples: int, seed: int = 0) -> Law | None:
+def coverage_law(pools: Sequence[Pool], samples: int) -> Law | None:
     """Fitted on the first eighth of the attempts (two at least), forecasting up to four times all of them.
 
     The forecast for all is compared with what they showed. The attempts that it was fitted on are among them, and the problems
@@ -284,7 +284,8 @@ def coverage_law(pools: Sequence[Pool], samples: int, seed: int = 0) -> Law | No
     counts = np.array([int((p.scores_S[:few] >= 1).sum()) for p in full])
     compared = laws.compare_with_exponential(counts, few)
     ks = [2**i for i in range((4 * samples).bit_length()) if few < 2**i <= 4 * samples]
-    forecasts = {k: laws.forecast(counts, few, k, seed=fold(seed, "forecast") % 2**32) for k in sorted({*ks, samples})}
+    ks = sorted({*ks, samples})
+    forecasts = dict(zip(ks, laws.forecasts(counts, few, ks), strict=True))
     measured = statistics.rate_over_problems([float(p.n_right > 0) for p in full])
     held = forecasts[samples].low <= measured.value <= forecasts[samples].high
     return Law(few, compared.mixture, compared.p_value, tuple(forecasts.items()), measured, bool(held))

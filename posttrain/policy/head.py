@@ -58,8 +58,11 @@ class Head:
 
     def block_logits(self, hidden: Tensor, block: slice) -> Tensor:
         """Float32[N, tokens of the block]."""
-        logits = self._product(hidden, block).float()
-        logits = logits if self.scale == 1.0 else logits * self.scale
+        return self._shaped(self._product(hidden, block).float())
+
+    def _shaped(self, products: Tensor) -> Tensor:
+        """The logits of products in fp32, scaled and capped; the products themselves where there is nothing to do."""
+        logits = products if self.scale == 1.0 else products * self.scale
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
     def _product(self, hidden: Tensor, block: slice) -> Tensor:
@@ -91,8 +94,11 @@ class Head:
         found, partition = hidden.new_empty(len(hidden), self.size, dtype=torch.float32), Partition()
         tempered, parts = Temperatures(temperatures), []
         for block in self.blocks:
-            found[:, block] = tempered.divide(self.block_logits(hidden, block))
-            parts.append(partition.add(found[:, block]))
+            here = found[:, block].copy_(self._product(hidden, block))
+            logits = tempered.divide(self._shaped(here))
+            if logits is not here:
+                here.copy_(logits)
+            parts.append(partition.add(here))
         log_z = partition.log_z
         return found.sub_(log_z[:, None]), torch.stack([total * (top - log_z).exp() for top, total in parts], -1)
 

@@ -27,17 +27,19 @@ def multiply(x: Tensor, laid_out: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, laid_out, bias, "none", [], "")
 
 
-def can_lay_out(weight: Tensor) -> bool:
-    """Whether products by the laid out weight equal the plain ones."""
-    return weight.device.type == "cpu" and torch.backends.mkldnn.is_available() and _same_products(tuple(weight.shape), weight.dtype)
+def can_lay_out(*weights: Tensor) -> bool:
+    """Whether products by weights laid out as one equal the plain ones, each by its own weight."""
+    on_cpu = all(weight.device.type == "cpu" for weight in weights) and torch.backends.mkldnn.is_available()
+    return on_cpu and _same_products(tuple(tuple(weight.shape) for weight in weights), weights[0].dtype)
 
 
 @cache
-def _same_products(shape: tuple[int, int], dtype: torch.dtype) -> bool:
+def _same_products(shapes: tuple[tuple[int, int], ...], dtype: torch.dtype) -> bool:
     generator = torch.Generator().manual_seed(0)
-    rows, weight = (torch.randn(n, shape[1], generator=generator).to(dtype) for n in (ROWS, shape[0]))
+    rows, *weights = (torch.randn(n, shapes[0][1], generator=generator).to(dtype) for n in (ROWS, *(m for m, _ in shapes)))
+    plain = lambda n: torch.cat([F.linear(rows[:n], weight) for weight in weights], -1)  # noqa: E731
     try:
-        laid_out = lay_out(weight)
-        return all(torch.equal(multiply(rows[:n], laid_out), F.linear(rows[:n], weight)) for n in (1, 3, 17, ROWS))
+        laid_out = lay_out(torch.cat(weights))
+        return all(torch.equal(multiply(rows[:n], laid_out), plain(n)) for n in (1, 3, 17, ROWS))
     except RuntimeError:  # oneDNN has no such product
         return False

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from posttrain.retrieval.passages import Passage, best_above_zero, check_ids, check_k, optional
+from posttrain.retrieval.passages import UNSPACED, Passage, best_above_zero, check_ids, check_k, optional
 from posttrain.types import UserError
+
+WORD = rf"[{UNSPACED}]|[^\W{UNSPACED}]{{2,}}"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ PUBLISHED = BM25Settings(k1=1.5, b=0.75)
 class BM25:
     """Ranks passages by BM25 (Robertson & Zaragoza 2009) in Lucene's form: idf is ln(1 + (n - df + .5) / (df + .5)), never negative.
 
-    Words are runs of at least two letters, digits or underscores, in lower case, stemmed; a word twice in the query counts twice.
+    Words are runs of at least two letters, digits or underscores, in lower case, stemmed, and each letter of Chinese or Japanese; a word twice in the query counts twice.
     Deviations from Lucene: lengths are exact, where Lucene stores them in one byte, and its constant factor k1 + 1 is left out, so that
     scores differ and ranks hardly do. Passages that share no word with the query are not given; equal scores keep the passages' order.
     """
@@ -70,7 +72,7 @@ class BM25:
     def _words(self, texts: list[str]) -> list[list[str]]:
         bm25s = optional("bm25s", "BM25")
         stopwords = "en" if self._settings.stopwords else []
-        found = bm25s.tokenize(texts, stopwords=stopwords, stemmer=self._stemmer, return_ids=False, show_progress=False)
+        found = bm25s.tokenize(texts, token_pattern=WORD, stopwords=stopwords, stemmer=self._stemmer, return_ids=False, show_progress=False)
         return [[word for word in words if word] for words in found]  # a text without words is given one of no letters
 
 

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from posttrain.retrieval.chunk import SENTENCE_END
-from posttrain.retrieval.passages import Passage
+from posttrain.retrieval.passages import UNSPACED, Passage
 
 MARKER = re.compile(r"\s*\[(?:sources? )?(\d{1,3}(?:\s*,\s*\d{1,3})*)\]", re.IGNORECASE)
 """`[2]` or `[1, 3]`, the number of a source as it was shown, from 1."""
 
-WORD = re.compile(r"\w+")
+WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 
 COMMON = frozenset(
     "a about above according after also all an and answer any are as at be been by called can could did do does each for from had has have he her"

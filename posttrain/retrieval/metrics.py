@@ -44,7 +44,7 @@ def ranking_metrics(rankings: Mapping[str, Sequence[str]], judgements: Judgement
     for k in ks:
         check_k(k)
     _check_rankings(rankings, judgements)
-    library = optional("pytrec_eval", "retrieval metrics")
+    library = optional("pytrec_eval", "measuring retrieval")
     names = {f"{metric}@{k}": (f"{trec}_{k}", k) for k in ks for metric, trec in (("recall", "recall"), ("ndcg", "ndcg_cut"))}
     cuts = ",".join(str(k) for k in ks)
     judged = {query: dict(relevances) for query, relevances in judgements.items()}
@@ -83,6 +83,7 @@ def evaluate(
     several passages for each document (the largest k if 0), or fewer than k documents may come back. As in BEIR, a document with the
     query's own id is not counted as found; unlike there it is where it is judged relevant, for then the ids only happen to agree. Raises `UserError` for passages of documents that the benchmark does not have.
     """
+    optional("pytrec_eval", "measuring retrieval")  # before the searches, not after them
     known = {passage.source for passage in benchmark.passages}
     rankings = {}
     for query_id, query in benchmark.queries.items():

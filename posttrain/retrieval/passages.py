@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Protocol
 
 import numpy as np
 
 from posttrain.types import UserError
+
+UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+"""The letters of Chinese and Japanese, for a regular expression's brackets: written without blanks, so that each is taken as a word."""
 
 
 @dataclass(frozen=True)
@@ -56,17 +59,20 @@ def best(passages: Sequence[Passage], scores: np.ndarray, k: int) -> list[Passag
     """The k passages of the highest score, best first; equal scores keep the passages' order. Raises ValueError for a nan."""
     if np.isnan(scores).any():
         raise ValueError("a score is nan: it cannot be ranked")
-    return [replace(passages[i], score=float(scores[i])) for i in _first(scores, k)]
+    return [_scored(passages[i], float(scores[i])) for i in _first(scores, k)]
+
+
+def _scored(passage: Passage, score: float) -> Passage:
+    """As `dataclasses.replace`, which takes four times as long: some 3 µs for a passage, where a whole search may take 100."""
+    return Passage(passage.id, passage.text, score, passage.source, passage.start, passage.end)
 
 
 def _first(scores: np.ndarray, k: int) -> np.ndarray:
     """The places of the k highest scores, highest first; of equal ones the first. Sorts no more than it must."""
-    if k >= scores.size:
-        return np.argsort(-scores, kind="stable")
-    bar = np.partition(scores, scores.size - k)[scores.size - k]
-    above, at = np.flatnonzero(scores > bar), np.flatnonzero(scores == bar)
-    kept = np.concatenate([above, at[: k - above.size]])
-    return kept[np.argsort(-scores[kept], kind="stable")]
+    k = min(k, scores.size)
+    bar = np.partition(scores, scores.size - k)[scores.size - k] if k else 0
+    kept = np.flatnonzero(scores >= bar)  # k, and those that are equal to the last of them
+    return kept[np.argsort(-scores[kept], kind="stable")[:k]]
 
 
 def best_above_zero(passages: Sequence[Passage], scores: np.ndarray, k: int) -> list[Passage]:

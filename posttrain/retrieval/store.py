@@ -116,7 +116,11 @@ class Store:
         return before - len(self)
 
     def tidy(self) -> None:
-        """Merges small files and brings the full-text index up to date: without it searches grow slow and weigh words by old counts."""
+        """Merges small files and brings the full-text index up to date: without it searches grow slow and weigh words by old counts.
+
+        LanceDB does this in memory of its own, which grows with what was added: measured 70 MB for 15 MB of text, 125 MB for 63 MB, 210 MB
+        for 188 MB, beside some 400 MB for the process.
+        """
         self._table.optimize(cleanup_older_than=FOREVER)  # its default would delete versions after a week
 
     def forget(self, older_than: timedelta) -> None:

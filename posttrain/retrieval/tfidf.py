@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from posttrain.retrieval.passages import Passage, best_above_zero, check_ids, check_k
+from posttrain.retrieval.passages import UNSPACED, Passage, best_above_zero, check_ids, check_k
 from posttrain.types import UserError
 
 
@@ -12,8 +12,8 @@ class TfIdf:
     """Ranks passages by the cosine of TF-IDF vectors (Salton & Buckley 1988); scores lie in 0 to 1.
 
     A word weighs (1 + ln tf) * (1 + ln((1 + n) / (1 + df))), vectors have length 1: scikit-learn's smoothed idf and sublinear tf. Words
-    are runs of letters, digits and underscores in lower case, single ones too ("5", "C"); nothing is stemmed or left out. Passages that
-    share no word with the query are not given; equal scores keep the passages' order.
+    are runs of letters, digits and underscores in lower case, single ones too ("5", "C"), and each letter of
+    Chinese or Japanese; nothing is stemmed or left out. Passages that share no word with the query are not given; equal scores keep the passages' order.
     """
 
     def __init__(self, passages: Sequence[Passage]) -> None:
@@ -22,7 +22,7 @@ class TfIdf:
 
         check_ids(passages)
         self._passages = list(passages)
-        self._vectorizer = TfidfVectorizer(token_pattern=r"(?u)\b\w+\b", sublinear_tf=True)
+        self._vectorizer = TfidfVectorizer(token_pattern=rf"[{UNSPACED}]|[^\W{UNSPACED}]+", sublinear_tf=True)
         try:
             self._weights = self._vectorizer.fit_transform([passage.text for passage in self._passages])
         except ValueError as error:  # an empty vocabulary

@@ -10,9 +10,15 @@ import numpy as np
 from scipy import optimize, special, stats
 
 from posttrain.statistics import pass_at_k
+from posttrain.statistics.means import t_quantile
 from posttrain.types import Measurement, UserError
 
 Counts = Sequence[int] | np.ndarray
+
+CENTRES, SIZES = (-16.0, 16.0), (-8.0, 14.0)
+"""Of the beta laws that are looked at: the log-odds of their means, and log(a + b), from all or nothing to one rate for all."""
+GRID, ZOOMS = 65, 6
+"""Laws along each side of the grid on which intervals are found, and how often it is drawn closer."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class BetaBinomial:
 
     def pass_at(self, k: float) -> float:
         """1 - B(a, b+k) / B(a, b)."""
-        return float(-np.expm1(special.betaln(self.a, self.b + k) - special.betaln(self.a, self.b)))
+        return float(_pass_at(self.a, self.b, k))
 
 
 @dataclass(frozen=True)
@@ -97,10 +103,11 @@ def fit_power_law(ks: Sequence[int], coverages: Sequence[float] | np.ndarray) ->
 
 
 def fit_beta_binomial(counts_P: Counts, n: int) -> BetaBinomial:
-    """The likeliest a and b, both kept within e**-12 and e**16: counts with no spread beyond chance run to the upper end."""
+    """The likeliest a and b within `CENTRES` and `SIZES`: counts with no spread beyond chance run to the upper end of a + b."""
     weights_C = np.bincount(_checked(counts_P, n), minlength=n + 1).astype(float)
-    log_a, log_b = _likeliest(weights_C, n)
-    return BetaBinomial(math.exp(log_a), math.exp(log_b), -_beta_binomial_loss((log_a, log_b), weights_C, n))
+    law = _likeliest(weights_C, n)
+    a, b = _beta(*law)
+    return BetaBinomial(float(a), float(b), float(_log_likelihood(*law, weights_C, n)))
 
 
 def fit_exponential(counts_P: Counts, n: int) -> Exponential:
@@ -121,19 +128,35 @@ def compare_with_exponential(counts_P: Counts, n: int) -> Comparison:
     return Comparison(mixture, single, ratio, float(0.5 * stats.chi2.sf(2 * ratio, 1)) if ratio > 0 else 1.0)
 
 
-def forecast(counts_P: Counts, n: int, k: int, resamples: int = 200, seed: int = 0) -> Measurement:
-    """pass@k for any k, also beyond n, from the beta-binomial fit; its interval from a bootstrap over problems.
+def forecast(counts_P: Counts, n: int, k: int) -> Measurement:
+    """pass@k for any k, also beyond n, from the beta-binomial fit; `forecasts` for one k."""
+    return forecasts(counts_P, n, (k,))[0]
 
-    The interval holds the doubt about which problems were drawn, and none about whether solve rates follow a beta law.
+
+def forecasts(counts_P: Counts, n: int, ks: Sequence[int]) -> list[Measurement]:
+    """pass@k for each k, also beyond n, from the beta-binomial fit; intervals from its likelihood, standard errors from their widths.
+
+    An interval holds every pass@k of a beta law under which the counts are at most t²/2 nats less likely than under the
+    likeliest one, t being Student's 95% quantile for so many problems. Drawing problems anew would not do: few attempts at each
+    say little of how far solve rates differ, the fit is then often at an end of what can be (all alike, or all or nothing), and resamples
+    of such counts stay there. The interval holds the doubt about which problems were drawn, and none about whether solve rates
+    follow a beta law. nan for one problem.
+
+    Measured: 30 problems, 2, 4 or 8 attempts, forecasts of 16 and 64, 600 draws in each of five laws (a, b from .05 to 60): it holds the
+    truth 94.7 to 98.5 times in 100.
     """
     counts_P = _checked(counts_P, n)
-    weights_C = np.bincount(counts_P, minlength=n + 1)
-    draws = np.random.default_rng(seed).multinomial(len(counts_P), weights_C / len(counts_P), size=resamples)
-    fit = fit_beta_binomial(counts_P, n)
-    start = (math.log(fit.a), math.log(fit.b))
-    values = [BetaBinomial(*np.exp(_likeliest(draw.astype(float), n, start)), math.nan).pass_at(k) for draw in draws]
-    low, high = np.quantile(values, (0.025, 0.975))
-    return Measurement(fit.pass_at(k), float(np.std(values, ddof=1)), float(low), float(high), len(counts_P), unit="fraction")
+    weights_C = np.bincount(counts_P, minlength=n + 1).astype(float)
+    fit, quantile = fit_beta_binomial(counts_P, n), t_quantile(len(counts_P))
+    if math.isnan(quantile):
+        return [Measurement(fit.pass_at(k), math.nan, math.nan, math.nan, len(counts_P), unit="fraction") for k in ks]
+    laws_L = _about_as_likely(weights_C, n, fit.log_likelihood - quantile**2 / 2)
+    found = []
+    for k in ks:
+        value, values_L = fit.pass_at(k), _pass_at(*laws_L, k)
+        low, high = float(values_L.min(initial=value)), float(values_L.max(initial=value))
+        found.append(Measurement(value, (high - low) / 2 / quantile, low, high, len(counts_P), unit="fraction"))
+    return found
 
 
 def wall(counts_P: Counts, n: int, confidence: float = 0.95) -> Wall:
@@ -160,10 +183,44 @@ def _line(ks: Sequence[int], coverages: Sequence[float] | np.ndarray) -> tuple[n
     return np.log(np.asarray(ks, float)), coverages
 
 
-def _beta_binomial_loss(log_ab: Sequence[float] | np.ndarray, weights_C: np.ndarray, n: int) -> float:
-    return float(-(weights_C @ stats.betabinom.logpmf(np.arange(n + 1), n, *np.exp(log_ab))))
+def _pass_at(a: np.ndarray | float, b: np.ndarray | float, k: float) -> np.ndarray:
+    return -np.expm1(special.betaln(a, b + k) - special.betaln(a, b))
 
 
-def _likeliest(weights_C: np.ndarray, n: int, start: tuple[float, float] = (0.0, 0.0)) -> tuple[float, float]:
-    found = optimize.minimize(_beta_binomial_loss, start, (weights_C, n), method="L-BFGS-B", bounds=[(-12, 16)] * 2)
-    return float(found.x[0]), float(found.x[1])
+def _beta(centre: np.ndarray | float, size: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+    """a and b from the log-odds of their law's mean and the log of a + b: unlike log a and log b, these two hardly pull at each other."""
+    return special.expit(centre) * np.exp(size), special.expit(-np.asarray(centre)) * np.exp(size)
+
+
+def _log_likelihood(centre: np.ndarray | float, size: np.ndarray | float, weights_C: np.ndarray, n: int) -> np.ndarray:
+    """Of the counts that there are, in nats; elementwise over laws."""
+    a, b = _beta(centre, size)
+    total = np.zeros(np.broadcast(a, b).shape)
+    for count in np.flatnonzero(weights_C):
+        log_ways = -math.log(n + 1) - special.betaln(count + 1, n - count + 1)
+        total += weights_C[count] * (log_ways + special.betaln(a + count, b + n - count) - special.betaln(a, b))
+    return total
+
+
+def _likeliest(weights_C: np.ndarray, n: int) -> tuple[float, float]:
+    """The log-odds of the mean and log(a + b). One rate for all is tried by itself, for the likelihood is flat on the way there."""
+    share = float(weights_C @ np.arange(n + 1) / weights_C.sum() / n)
+    centre = float(np.clip(special.logit(share), *CENTRES))
+    loss = lambda law: -float(_log_likelihood(*law, weights_C, n))  # noqa: E731
+    found = optimize.minimize(loss, (centre, 0.0), method="L-BFGS-B", bounds=[CENTRES, SIZES]).x
+    return min((tuple(map(float, found)), (centre, SIZES[1])), key=loss)
+
+
+def _about_as_likely(weights_C: np.ndarray, n: int, least: float) -> tuple[np.ndarray, np.ndarray]:
+    """a and b of the laws on a grid whose log-likelihood is at least so much; the grid is drawn closer around them, time and again."""
+    box = [CENTRES, SIZES]
+    for _ in range(ZOOMS):
+        axes = [np.linspace(*ends, GRID) for ends in box]
+        centres, sizes = np.meshgrid(*axes, indexing="ij")
+        likely = _log_likelihood(centres, sizes, weights_C, n)
+        kept = likely >= min(least, likely.max())
+        box = [
+            (float(max(axis[places.min()] - (axis[1] - axis[0]), end[0])), float(min(axis[places.max()] + (axis[1] - axis[0]), end[1])))
+            for axis, places, end in zip(axes, np.nonzero(kept), (CENTRES, SIZES), strict=True)
+        ]  # fmt: skip
+    return _beta(centres[kept], sizes[kept])

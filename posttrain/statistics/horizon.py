@@ -7,23 +7,32 @@
 | logistic  | 1 / (1 + (h / h50)^slope)  | what horizons are commonly fitted by (2503.14499)                               |
 
 The rate of a constant hazard makes 80% of jobs succeed at .322 of the half-life, whatever the rate; a smaller ratio speaks of jobs
-that are unlike. All are fitted by likelihood; intervals come from a bootstrap of whole problems within each horizon. Legend: P problems.
+that are unlike. All are fitted by likelihood.
+
+An interval holds the values at which the profile likelihood is not too far below its top (Wilks 1938): it bends with the likelihood,
+where one of value ± errors would not. How far too far is, whole problems say: attempts at one problem are alike, and the likelihood takes
+them for independent. Its drop is divided by how many times larger the variance between problems of one horizon makes the error (a sandwich,
+White 1982; at least 1), and held against Student's t with problems less horizons degrees of freedom. Legend: P problems, H horizons.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
-from scipy import optimize
+from scipy import optimize, stats
 
 from posttrain.statistics.means import rate_interval
 from posttrain.types import Measurement
 
 Law = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""The chance of success from (parameters, horizons)."""
+"""The chance of success from (logs of parameters, horizons)."""
+LOCATIONS, SHAPES = (-7.0, 7.0), (-3.0, 3.0)
+"""Where the logs of steps and of shapes are looked for."""
 
 
 @dataclass(frozen=True)
@@ -65,27 +74,39 @@ def logistic(log_parameters: np.ndarray, horizons: np.ndarray) -> np.ndarray:
     return 1 / (1 + (horizons / h50) ** slope)
 
 
-def fit_horizon(horizons_P: Sequence[int], right_P: Sequence[int], n_P: Sequence[int], resamples: int = 200, seed: int = 0) -> HorizonFit:
+def constant(log_parameters: np.ndarray, horizons: np.ndarray) -> np.ndarray:
+    """exp(-h / scale), from the log of scale: p^h with p = exp(-1 / scale)."""
+    return np.exp(-horizons / np.exp(log_parameters[0]))
+
+
+def logistic_by_h80(log_parameters: np.ndarray, horizons: np.ndarray) -> np.ndarray:
+    """The logistic law from the logs of h80 and slope: 1 / (1 + (h / h80)^slope / 4)."""
+    h80, slope = np.exp(log_parameters)
+    return 1 / (1 + (horizons / h80) ** slope / 4)
+
+
+def fit_horizon(horizons_P: Sequence[int], right_P: Sequence[int], n_P: Sequence[int]) -> HorizonFit:
     """Fits the laws to problems of which `right_P` of `n_P` attempts succeeded. Raises ValueError for no attempts at all.
 
     Problems without attempts that could be judged are left out. Where nothing failed, or nothing succeeded, p is 1 or 0 and its
-    interval is Wilson's of that many problems at their mean length; the free laws then say nothing.
+    interval is Wilson's of that many problems at their mean length; the free laws then say nothing. An interval without an end within
+    reason ends at 0 or in infinity; there is none from a single problem.
     """
     known = np.asarray(n_P) > 0
-    horizons, right, n = (np.asarray(column, float)[known] for column in (horizons_P, right_P, n_P))
-    if not len(horizons):
+    data = _Data(*(np.asarray(column, float)[known] for column in (horizons_P, right_P, n_P)))
+    if not len(data.horizons):
         raise ValueError("success against the horizon needs at least one attempt that could be judged")
-    step = _constant(horizons, right, n)
-    draws = _resampled(horizons, resamples, seed)
-    steps = np.array([_constant(horizons[d], right[d], n[d]) for d in draws])
-    found = _interval(step, steps, len(horizons)) if 0 < right.sum() < n.sum() else _edge(step, horizons)
-    is_free = len(set(horizons)) > 1 and 0 < right.sum() < n.sum()
-    free = {law: _free(law, horizons, right, n, draws if is_free else None) for law in (weibull, logistic)}
-    (shape_scale, shape_draws), (h50_slope, h50_draws) = free[weibull], free[logistic]
-    h80 = lambda x: x[..., 0] * 0.25 ** (1 / x[..., 1])  # noqa: E731
+    mixed = 0 < data.right.sum() < data.n.sum()
+    step = _step(data) if mixed else _edge(float(data.right.sum() > 0), data.horizons)
+    if not mixed or len(set(data.horizons)) < 2:
+        silent = Measurement(math.nan, math.nan, math.nan, math.nan, len(data.horizons))
+        steps = replace(silent, unit="steps")
+        return HorizonFit(step, _half_life(step), silent, steps, steps, (math.nan, math.nan), (math.nan, math.nan))
+    found, h50_slope = _likeliest(data, weibull), _likeliest(data, logistic)
+    h80 = h50_slope + np.array([math.log(0.25) / math.exp(h50_slope[1]), 0.0])
     return HorizonFit(
-        found, _half_life(found), _interval(shape_scale[1], shape_draws[:, 1], len(horizons)), _interval(h50_slope[0], h50_draws[:, 0], len(horizons), "steps"),
-        _interval(float(h80(h50_slope)), h80(h50_draws), len(horizons), "steps"), tuple(map(float, shape_scale)), tuple(map(float, h50_slope)),
+        step, _half_life(step), _measured(data, weibull, found, 1), _measured(data, logistic, h50_slope, 0, "steps"),
+        _measured(data, logistic_by_h80, h80, 0, "steps"), tuple(map(float, np.exp(found))), tuple(map(float, np.exp(h50_slope))),
     )  # fmt: skip
 
 
@@ -97,48 +118,97 @@ def half_life(step: float) -> float:
 # ---------------------------------------------------------------------------------------------------------------- parts
 
 
-def _constant(horizons: np.ndarray, right: np.ndarray, n: np.ndarray) -> float:
-    """The likeliest p: the root of what falls as p rises, sum of h (right - (n - right) p^h / (1 - p^h))."""
-    if not right.sum() or right.sum() == n.sum():
-        return float(right.sum() > 0)
-    slope = lambda log_p: float(np.sum(horizons * (right - (n - right) / np.expm1(-horizons * log_p))))  # noqa: E731
-    return math.exp(optimize.brentq(slope, -700 / horizons.max(), -1e-12))
+@dataclass(frozen=True)
+class _Data:
+    """Problems: how long, and how many of how many attempts succeeded; Float[P] each."""
+
+    horizons: np.ndarray
+    right: np.ndarray
+    n: np.ndarray
+
+    @cached_property
+    def by_length(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Float[H]: the horizons, and what succeeded and failed at each; and for each problem the place of its own."""
+        lengths, place = np.unique(self.horizons, return_inverse=True)
+        return lengths, np.bincount(place, self.right), np.bincount(place, self.n - self.right), place
+
+    def loss(self, law: Law, parameters: np.ndarray) -> float:
+        """The negative log-likelihood."""
+        lengths, right, wrong, _ = self.by_length
+        return float(-(right @ _logs(law, parameters, lengths)[0] + wrong @ _logs(law, parameters, lengths)[1]))
+
+    def slopes(self, law: Law, parameters: np.ndarray) -> np.ndarray:
+        """Of each problem's log-likelihood, by each parameter: Float[P, parameters]."""
+        lengths, _, _, place = self.by_length
+        steps = 1e-4 * np.eye(len(parameters))
+        by_right, by_wrong = (
+            np.stack([(_logs(law, parameters + step, lengths)[i] - _logs(law, parameters - step, lengths)[i]) / 2e-4 for step in steps], -1)
+            for i in (0, 1)
+        )
+        return self.right[:, None] * by_right[place] + (self.n - self.right)[:, None] * by_wrong[place]
+
+    def errors(self, law: Law, best: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The variance of the likeliest parameters as the likelihood has it, and as whole problems have it."""
+        slope = lambda x: self.slopes(law, x).sum(0)  # noqa: E731
+        information = -np.stack([(slope(best + step) - slope(best - step)) / 2e-3 for step in 1e-3 * np.eye(len(best))])
+        inverse = np.linalg.pinv((information + information.T) / 2)
+        place, slopes = self.by_length[3], self.slopes(law, best)
+        counts = np.bincount(place)[place]
+        means = np.stack([np.bincount(place, column) / np.bincount(place) for column in slopes.T], -1)[place]
+        alone = counts == 1  # nothing is known of how problems of its length differ
+        apart = np.where(alone[:, None], slopes, (slopes - means) * np.sqrt(counts / np.maximum(counts - 1, 1))[:, None])
+        return inverse, inverse @ (apart.T @ apart) @ inverse
 
 
-def _free(law: Law, horizons: np.ndarray, right: np.ndarray, n: np.ndarray, draws: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """The likeliest parameters, and those of each resample; nan where there are no draws."""
-    if draws is None:
-        return np.full(2, math.nan), np.full((1, 2), math.nan)
-    best = _likeliest(law, horizons, right, n, np.log([np.median(horizons), 1.0]))
-    found = [_likeliest(law, horizons[d], right[d], n[d], best) for d in draws if 0 < right[d].sum() < n[d].sum()]
-    return np.exp(best), np.exp(np.array(found) if found else np.full((1, 2), math.nan))
+def _logs(law: Law, parameters: np.ndarray, horizons: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Logs of the chances of success and of failure."""
+    chance = law(parameters, horizons).clip(1e-12, 1 - 1e-12)
+    return np.log(chance), np.log1p(-chance)
 
 
-def _likeliest(law: Law, horizons: np.ndarray, right: np.ndarray, n: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Kept within e**±7 of one step, and shapes within e**±3: data that no finite value fits best run to the edge."""
-    lengths = np.unique(horizons)
-    rights, totals = (np.array([column[horizons == h].sum() for h in lengths]) for column in (right, n))
-
-    def loss(parameters: np.ndarray) -> float:
-        chance = law(parameters, lengths).clip(1e-12, 1 - 1e-12)
-        return float(-(rights @ np.log(chance) + (totals - rights) @ np.log1p(-chance)) / totals.sum())
-
-    return optimize.minimize(loss, start, method="L-BFGS-B", bounds=[(-7, 7), (-3, 3)]).x
+def _step(data: _Data) -> Measurement:
+    """p of the constant hazard, the root of what falls as p rises: the sum of h (right - (n - right) p^h / (1 - p^h))."""
+    slope = lambda log_p: float(np.sum(data.horizons * (data.right - (data.n - data.right) / np.expm1(-data.horizons * log_p))))  # noqa: E731
+    log_p = optimize.brentq(slope, -700 / data.horizons.max(), -1e-12)
+    scale = _measured(data, constant, np.array([-math.log(-log_p)]), 0)
+    p = lambda at: math.exp(-1 / at) if at > 0 else at  # noqa: E731
+    return Measurement(p(scale.value), p(scale.value) * scale.stderr / scale.value**2, p(scale.low), p(scale.high), scale.n)
 
 
-def _resampled(horizons: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Problems drawn with replacement within each horizon."""
-    rng = np.random.default_rng(seed)
-    places = [np.flatnonzero(horizons == h) for h in np.unique(horizons)]
-    return np.concatenate([rng.choice(at, (resamples, len(at))) for at in places], axis=1)
+def _likeliest(data: _Data, law: Law) -> np.ndarray:
+    """The logs of both parameters. Data that no finite value fits best run to the edge of where is looked."""
+    start = np.log([np.median(data.horizons), 1.0])
+    return optimize.minimize(lambda x: data.loss(law, x) / data.n.sum(), start, method="L-BFGS-B", bounds=[LOCATIONS, SHAPES]).x
 
 
-def _interval(value: float, draws: np.ndarray, n: int, unit: str = "") -> Measurement:
-    known = draws[~np.isnan(draws)]
-    if not known.size or n < 2:
-        return Measurement(float(value), math.nan, math.nan, math.nan, n, unit=unit)
-    low, high = np.quantile(known, (0.025, 0.975))
-    return Measurement(float(value), float(known.std()), float(low), float(high), n, unit=unit)
+def _measured(data: _Data, law: Law, best: np.ndarray, index: int, unit: str = "") -> Measurement:
+    """One of the parameters, with the interval of its profile."""
+    value, n = math.exp(best[index]), len(data.horizons)
+    if n < 2:
+        return Measurement(value, math.nan, math.nan, math.nan, n, unit=unit)
+    by_likelihood, by_problems = (variance[index, index] for variance in data.errors(law, best))
+    spread = max(1.0, by_problems / by_likelihood) if by_likelihood > 0 else 1.0
+    furthest = spread * stats.t.ppf(0.975, max(1, n - len(data.by_length[0]))) ** 2 / 2
+    low, high = (_end(data, law, best, index, furthest, side) for side in (-1, 1))
+    return Measurement(value, value * math.sqrt(spread * max(0.0, by_likelihood)), low, high, n, unit=unit)
+
+
+def _end(data: _Data, law: Law, best: np.ndarray, index: int, furthest: float, side: int) -> float:
+    """Where the profile has fallen by `furthest` below its top, on one side; 0 or infinity where it does not."""
+    top = data.loss(law, best)
+
+    def beyond(value: float) -> float:
+        if len(best) == 1:
+            return data.loss(law, np.array([value])) - top - furthest
+        at = lambda other: data.loss(law, np.array([value, other] if index == 0 else [other, value]))  # noqa: E731
+        bounds = SHAPES if index == 0 else LOCATIONS
+        return optimize.minimize_scalar(at, bounds=bounds, method="bounded", options={"xatol": 1e-5}).fun - top - furthest
+
+    reach = best[index] + side * np.array([0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0])
+    for near, far in pairwise(reach):
+        if beyond(far) > 0:
+            return math.exp(optimize.brentq(beyond, *sorted((near, far)), xtol=1e-5))
+    return math.inf if side > 0 else 0.0
 
 
 def _edge(step: float, horizons: np.ndarray) -> Measurement:

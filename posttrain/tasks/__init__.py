@@ -5,6 +5,7 @@
     task = load("humaneval:path=humaneval.jsonl") task = load("mbpp:path=mbpp.jsonl,n_shown=1")
     task = load("ledger:horizon=8")               task = load("files:horizon=8,told=one_by_one")
     task = load("mmlu:path=mmlu.jsonl")           task = load("sycophancy:of=mmlu,path=mmlu.jsonl")
+    task = load("asked:questions=questions.jsonl,index=INDEX")
 
 A new task is one file with `problems(split)`, `score(rollout)` and `solution(problem)`, and a line below. One whose problems
 are attempted with tools has a `world` as well.
@@ -17,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from posttrain.tasks.arithmetic import Arithmetic
+from posttrain.tasks.asked import Asked
 from posttrain.tasks.bbq import BBQ
 from posttrain.tasks.capitals import Capitals
 from posttrain.tasks.choice_sets import CHOICE_SETS
@@ -41,7 +43,7 @@ from posttrain.tasks.xstest import XSTest
 from posttrain.types import ChoiceTask, Problem, Score, Task, UserError, answered
 
 TASKS: Mapping[str, type[Any]] = {
-    "arithmetic": Arithmetic, "capitals": Capitals, "facts": Facts, "files": FilesJob, "gsm8k": GSM8K, "humaneval": HumanEval,
+    "arithmetic": Arithmetic, "asked": Asked, "capitals": Capitals, "facts": Facts, "files": FilesJob, "gsm8k": GSM8K, "humaneval": HumanEval,
     "invented": Invented, "ledger": Ledger, "math500": Math500, "mbpp": MBPP, "tree": SolutionTree,
     "bbq": BBQ, "ifeval": IFEval, "persona": Persona, "truthfulqa": TruthfulQA, "winogenerated": Winogenerated, "xstest": XSTest, **CHOICE_SETS,
 }  # fmt: skip

@@ -7,11 +7,11 @@ follow: `conversation:of=gsm8k,path=FILE,turns=4`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from posttrain.seeds import fold
+from posttrain.tasks.of_task import InUse
 from posttrain.types import Choice, ChoiceTask, Message, Problem, Rollout, Score, Task, UserError
 
 EXCHANGES = (
@@ -36,10 +36,9 @@ EXCHANGES = (
 
 
 @dataclass(frozen=True)
-class Conversation:
+class Conversation(InUse):
     """A task whose every problem comes after `turns` exchanges about other things, of the same ones in an order of the problem's own."""
 
-    task: Task
     turns: int = 6
     """How many exchanges stand before the question; each is a user's turn and an assistant's."""
 
@@ -50,27 +49,6 @@ class Conversation:
     @property
     def name(self) -> str:
         return f"{self.task.name} in a long conversation"
-
-    @property
-    def beside(self) -> str:
-        return self.task.name
-
-    @property
-    def chance(self) -> float:
-        return getattr(self.task, "chance", 0.0)
-
-    @property
-    def aspects(self) -> Sequence[Any]:
-        return getattr(self.task, "aspects", ())
-
-    @property
-    def depends_on(self) -> Mapping[str, Any]:
-        return getattr(self.task, "depends_on", {})
-
-    @property
-    def final_answer(self) -> Callable[[str], Hashable | None]:
-        """Raises AttributeError where the task has none."""
-        return self.task.final_answer  # type: ignore[attr-defined]
 
     def problems(self, split: str) -> Sequence[Problem]:
         """The task's own, in their order, each with the conversation before its messages, behind a system message if it has one."""

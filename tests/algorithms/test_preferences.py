@@ -141,6 +141,21 @@ def test_the_mass_that_moved_is_accounted_for(lora: tuple[object, ...], dpo) -> 
     assert probability(policy) > probability(before)
 
 
+@pytest.mark.parametrize("loss", ["simpo", "orpo"])
+def test_losses_without_a_reference_say_where_the_mass_went_too(loss: str, dpo) -> None:
+    run, _ = dpo(APART, "--preset", loss, "--steps", 6)
+    found = displacement(run)
+    assert found["n_chosen"] > 0 and found["rejected_change_nats"]["value"] < found["chosen_change_nats"]["value"]
+    assert not any(name.startswith("pairs/displaced") for name in metrics(run)[-1])
+
+
+def test_the_mass_is_told_since_the_start_whatever_the_reference(dpo) -> None:
+    first, _ = dpo(APART, "--steps", 6, name="first")
+    run, _ = dpo(APART, "--steps", 1, "--learning-rate", "1e-9", "--model", first, "--reference", "tiny", name="second")
+    assert metrics(run)[0]["pairs/chosen_change_nats"] > 1, "against the ancestor"
+    assert displacement(run)["chosen_change_nats"]["value"] == pytest.approx(0, abs=1e-3), "against the start"
+
+
 def test_single_answers_part_from_nothing(dpo) -> None:
     run, _ = dpo(labelled(), "--loss", "kto", "--steps", 2)
     assert displacement(run)["at_the_fork"] is None

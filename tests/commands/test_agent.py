@@ -70,6 +70,13 @@ def test_a_tasks_problems_are_scored(capsys: pytest.CaptureFixture[str], tmp_pat
     assert code == 0 and len(found["attempts"]) == 6 and found["accuracy"]["n"] == 3 and {a["score"] for a in found["attempts"]} <= {0.0, 1.0}
 
 
+def test_a_fork_of_a_tasks_attempt_is_scored_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    posttrain(capsys, "agent", "run", "--task", "arithmetic", "--problems", "2", *TINY, "--out", str(tmp_path / "a"))
+    code, said = posttrain(capsys, "agent", "fork", str(tmp_path / "a"), "--at", "0", "--out", str(tmp_path / "b"), "--json")
+    found = json.loads(said)
+    assert code == 0 and found["attempts"][0]["score"] in (0.0, 1.0) and found["accuracy"]["n"] == 1
+
+
 @pytest.mark.parametrize(
     ("argv", "reason"),
     [

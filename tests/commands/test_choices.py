@@ -6,8 +6,6 @@ import asyncio
 import json
 from pathlib import Path
 
-import pytest
-
 from posttrain import cli
 from posttrain.agents.scripted import ScriptedAgent
 from posttrain.commands.measuring import Measured, SuiteArgs, subject
@@ -16,20 +14,9 @@ from posttrain.evals.measure import measure
 from posttrain.tasks.capitals import Capitals
 from posttrain.tasks.facts import Facts
 from posttrain.types import Sampling
-from tests.ended import Ended
 from tests.small_models import write_model
 
 SMALL = ("--problems", "4", "--samples", "2", "--max-tokens", "4", "--dtype", "float32")
-
-
-@pytest.fixture
-def posttrain(capsys: pytest.CaptureFixture[str]):
-    def run(*argv: object) -> Ended:
-        capsys.readouterr()
-        code = cli.run([str(word) for word in argv])
-        return Ended(code, *capsys.readouterr())
-
-    return run
 
 
 def test_choices_and_what_is_written_are_measured_and_kept_in_one_call(posttrain, tmp_path: Path) -> None:

@@ -24,20 +24,10 @@ from posttrain.tools.calculator import calculator
 from posttrain.tools.calling import Calling
 from posttrain.tools.tool import tool
 from posttrain.types import Sampling, UserError
-from tests.ended import Ended
 from tests.small_models import write_model
 
 RENDERER = Renderer(tiny_tokenizer())
 SMALL = ("--task", "arithmetic:levels=1", "--problems", "3", "--samples", "2", "--max-tokens", "6", "--dtype", "float32")
-
-
-@pytest.fixture
-def posttrain(capsys: pytest.CaptureFixture[str]):
-    def run(*argv: object) -> Ended:
-        capsys.readouterr()
-        return Ended(cli.run([str(word) for word in argv]), *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture(scope="module")

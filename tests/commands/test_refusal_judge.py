@@ -18,7 +18,6 @@ from posttrain.rewards.judge import by_asking
 from posttrain.rewards.refusal import ModelsVerdict, RefusalJudge
 from posttrain.tasks import load
 from posttrain.types import Message, Problem, Sampling, UserError, answered
-from tests.ended import Ended
 
 SMALL = ("--problems", "4", "--samples", "1", "--max-tokens", "4", "--dtype", "float32")
 
@@ -28,15 +27,6 @@ def spec(tmp_path: Path) -> str:
     rows = [{"prompt": f"Tell me of {label} {i}.", "label": label, "type": label} for i in range(6) for label in ("safe", "unsafe")]
     (tmp_path / "xstest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return f"xstest:path={tmp_path / 'xstest.jsonl'}"
-
-
-@pytest.fixture
-def posttrain(capsys: pytest.CaptureFixture[str]):
-    def run(*argv: object) -> Ended:
-        capsys.readouterr()
-        return Ended(cli.run([str(word) for word in argv]), *capsys.readouterr())
-
-    return run
 
 
 def verdict(says) -> ModelsVerdict:

@@ -48,15 +48,6 @@ def server() -> Iterator[Running]:
     thread.join(20)
 
 
-@pytest.fixture
-def posttrain(capsys: pytest.CaptureFixture[str]):
-    def run(*argv: object) -> Ended:
-        capsys.readouterr()
-        return Ended(cli.run([str(word) for word in argv]), *capsys.readouterr())
-
-    return run
-
-
 class Grader(BaseHTTPRequestHandler):
     """A server of messages whose model grades by the first character of an answer, and prefers the greater; it answers in words."""
 
@@ -129,6 +120,15 @@ def test_sample_prints_through_a_server_what_it_prints_here(more: str, server: R
     assert completions(ended) == local and ended.json["model_path"] == f"openai:{server.url}#tiny{more}"
     said = posttrain("sample", "--model", f"openai:{server.url}#tiny{more}", *(word for word in SAMPLE if word != "--json")).out
     assert all(f"{logprob:.2f}" in said for logprob in local[0]["logprobs"])
+
+
+def test_reliability_asks_a_server_and_says_what_it_refuses(server: Running, posttrain) -> None:
+    asked = ("--problems", 1, "--samples", 1, "--horizons", 1)
+    for more in ("", ",tokenizer=tiny"):
+        ended = posttrain("reliability", "--model", f"openai:{server.url}#tiny{more}", *asked)
+        assert ended.code == 2 and "model's context holds 512" in ended.err and ended.err.count("\n") == 1
+    ended = posttrain("reliability", "--model", "openai:http://127.0.0.1:9/v1", *asked)
+    assert ended.code == 2 and "cannot be reached" in ended.err
 
 
 def test_eval_measures_a_server_as_it_measures_the_model_and_goes_on(server: Running, posttrain, tmp_path: Path) -> None:

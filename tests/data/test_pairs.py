@@ -71,3 +71,39 @@ def test_the_tools_of_a_pair_stand_in_the_prompt_of_both_answers(tmp_path: Path)
     assert made.chosen.prompt == made.rejected.prompt == RENDERER.prompt((HI,), [TOOL]) != RENDERER.prompt((HI,))
     good, bad = load_labelled(file_of(tmp_path, {**PAIR, "tools": [TOOL]})).items
     assert [LabelledTokens.of(RENDERER, each).answer for each in (good, bad)] == [made.chosen, made.rejected]
+
+
+def said(role: str, words: str, rank: int | None = None, replies: tuple[dict[str, Any], ...] = (), **more: Any) -> dict[str, Any]:
+    return {"role": role, "text": words, "rank": rank, "replies": list(replies), **more}
+
+
+TREE = {"message_tree_id": "t", "prompt": said("prompter", "hi", None, (
+    said("assistant", "worst", 2),
+    said("assistant", "best", 0, (said("prompter", "more?", None, (said("assistant", "yes", 0), said("assistant", "no", 1))),)),
+    said("assistant", "middling", 1, (said("prompter", "why?", None, (said("assistant", "because", 0),)),)),
+    said("assistant", "gone", 3, deleted=True), said("assistant", "unranked"),
+))}  # fmt: skip
+
+
+def test_of_a_ranked_tree_the_first_answer_is_preferred_to_the_last_behind_every_prompt(tmp_path: Path) -> None:
+    first, second = load_pairs(file_of(tmp_path, TREE)).items
+    assert (first.prompt, first.chosen[0].content, first.rejected[0].content) == ((HI,), "best", "worst")
+    assert [m.content for m in second.prompt] == ["hi", "best", "more?"] and (second.chosen, second.rejected) == ((YES,), (NO,))
+    assert len({first.id, second.id}) == 2
+    labelled = load_labelled(file_of(tmp_path, TREE)).items
+    assert [(each.answer[0].content, each.is_good) for each in labelled] == [("best", True), ("worst", False), ("yes", True), ("no", False)]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "why"),
+    [
+        (said("prompter", "hi", None, (said("assistant", "yes", 0), said("assistant", "yes", 1))), "ranked and differ"),
+        (said("prompter", "hi"), "ranked and differ"),
+        (said("robot", "hi"), "neither prompter nor assistant"),
+        (said("prompter", ""), "empty text in its tree"),
+        (said("assistant", "hi", 0, (said("prompter", "a", None, (said("assistant", "x", 0), said("assistant", "y", 1))),)), "speaks before anybody else"),
+    ],
+)
+def test_a_tree_that_ranks_nothing_or_is_none_is_named_by_its_line(prompt: dict[str, Any], why: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"line 1: .*{why}"):
+        load_pairs(file_of(tmp_path, {"message_tree_id": "t", "prompt": prompt}))

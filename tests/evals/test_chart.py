@@ -47,3 +47,12 @@ def test_a_single_value_has_a_frame_of_its_own() -> None:
 def test_names_are_text_and_never_markup() -> None:
     svg = ElementTree.fromstring(chart("<a> & b", "x < y", '"q"', [Series("<script>", "#123456", [Mark(0, 1)])]))
     assert {"<a> & b", "x < y", '"q"', "<script>"} <= set(texts(svg)) and not list(svg.iter(f"{SVG}script"))
+
+
+def test_many_names_stand_above_the_frame_and_within_the_picture() -> None:
+    svg = drawn(*(Series(f"a name of some length, {i}", "#123456", [Mark(1, 1), Mark(2, 2)], is_line=True) for i in range(9)))
+    left, top, width, height = map(float, svg.attrib["viewBox"].split())
+    places = [(float(e.attrib["x"]), float(e.attrib["y"])) for e in svg.iter(f"{SVG}text") if "a name" in (e.text or "")]
+    title = next(float(e.attrib["y"]) for e in svg.iter(f"{SVG}text") if e.text == "title")
+    assert len(places) == 9 and len(set(places)) == 9 and width == float(svg.attrib["width"]) and top + height == 400
+    assert all(title < y < TOP - 3 and x < width for x, y in places) and top < title

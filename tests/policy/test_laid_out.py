@@ -47,6 +47,21 @@ def test_inside_the_layers_multiply_by_what_was_laid_out_and_outside_they_are_as
     assert not any("forward" in vars(layer) for layer, _ in laid_out.layers)
 
 
+def test_layers_that_read_the_same_states_share_a_product_and_others_get_their_own_numbers(policy):
+    attention = policy.base.get_decoder().layers[0].self_attn
+    query, key, value = attention.q_proj, attention.k_proj, attention.v_proj
+    if not can_lay_out(query.weight, key.weight, value.weight):
+        pytest.skip("products of this dtype are not laid out here")
+    one, other = torch.randn(2, 5, query.in_features).to(policy.dtype)
+    plain = [[layer(x) for x in (one, other)] for layer in (query, key, value)]
+    laid_out = LaidOut.of(policy)
+    forwards = dict(laid_out.layers)
+    assert len({id(forwards[layer].func.__self__) for layer in (query, key, value)}) == 1
+    with laid_out.used(), torch.no_grad():
+        assert torch.equal(query(one), plain[0][0]) and torch.equal(key(other), plain[1][1]) and torch.equal(value(other), plain[2][1])
+        assert torch.equal(value(one), plain[2][0]) and torch.equal(query(other), plain[0][1]) and torch.equal(key(one), plain[1][0])
+
+
 def test_the_heads_blocks_give_the_same_logits(policy):
     states = hidden(policy)
     ones = torch.ones(len(states))

@@ -62,3 +62,10 @@ def test_every_quote_stands_at_its_place_whatever_is_said(answer, texts, least):
     sources = dict(enumerate(texts)) and {p.id: p.text for p in passages}
     for citation in check(answer + " ".join(texts), "What?", passages, least).citations:
         assert sources[citation.source][citation.start : citation.end] == citation.quote and citation.support >= least
+
+
+def test_an_answer_in_japanese_is_borne_out_by_a_span_too():
+    text = "東京タワーの高さは333メートルです。エッフェル塔の高さは330メートルです。"
+    found = check("高さは333メートルです。", "東京タワーの高さは?", [Passage("t", text, 0.0, "t", 0, len(text))])
+    assert found.is_supported and text[found.citations[0].start : found.citations[0].end] == "東京タワーの高さは333メートルです。"
+    assert not check("高さは444メートルです。", "東京タワーの高さは?", [Passage("t", text, 0.0, "t", 0, len(text))]).is_supported

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from posttrain.retrieval.bm25 import ANSERINI, BM25, ELASTICSEARCH, BM25Settings
 from posttrain.retrieval.dense import Dense, SentenceEncoder
 from posttrain.retrieval.fuse import Fused
-from posttrain.retrieval.passages import Passage, optional
+from posttrain.retrieval.passages import Passage, best, optional
 from posttrain.retrieval.rerank import Reranked, cross_encoder, query_likelihood
 from posttrain.retrieval.tfidf import TfIdf
 from posttrain.types import UserError
@@ -70,6 +72,11 @@ def by_words(request):
 def test_passages_without_a_word_of_the_query_are_not_given(by_words):
     assert ids(by_words(LIBRARY).search("red", 4)) in (["p0", "p2"], ["p2", "p0"])
     assert by_words(LIBRARY).search("zebra", 4) == by_words(LIBRARY).search("", 4) == by_words(LIBRARY).search("?!", 4) == []
+
+
+def test_languages_without_blanks_are_found_letter_by_letter(by_words):
+    found = by_words(passages_of("東京タワーの高さは333メートルです。", "エッフェル塔は330mです。", "A red cat.")).search("東京タワーは?", 9)
+    assert ids(found)[0] == "p0" and "p2" not in ids(found)
 
 
 def test_equal_scores_keep_the_order_of_the_passages(by_words):
@@ -328,3 +335,19 @@ def test_a_policy_judges_likelihood_as_its_own_log_probabilities_do():
         logits = AutoModelForCausalLM.from_pretrained(resolve("tiny"), dtype=torch.float32)(torch.tensor([prompt + asked])).logits[0].log_softmax(-1)
     expected = sum(logits[len(prompt) - 1 + i, token].item() for i, token in enumerate(asked)) / len(asked)
     assert query_likelihood(encode, policy.score_tokens)("Which cat?", ["A red cat."]) == pytest.approx([expected], abs=1e-4)
+
+
+@given(st.lists(st.sampled_from([0.0, 0.5, 1.0, -1.0, math.inf, -math.inf]), min_size=1, max_size=30), st.integers(1, 35))
+def test_the_best_are_the_first_of_a_stable_sort(scores, k):
+    library = passages_of(*map(str, range(len(scores))))
+    order = sorted(range(len(scores)), key=lambda i: -scores[i])[:k]
+    assert [(p.id, p.score) for p in best(library, np.array(scores), k)] == [(f"p{i}", scores[i]) for i in order]
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 9])
+def test_a_nan_is_never_ranked_wherever_it_stands(k):
+    for place in range(4):
+        scores = np.array([3.0, 3.0, 3.0, 3.0])
+        scores[place] = math.nan
+        with pytest.raises(ValueError, match="nan"):
+            best(passages_of("a", "b", "c", "d"), scores, k)

@@ -39,7 +39,7 @@ def test_a_uniform_mixture_solves_k_of_k_plus_one():
 
 def test_eight_attempts_forecast_sixty_four():
     eight = np.random.default_rng(0).hypergeometric(COUNTS, 64 - COUNTS, 8)
-    measured = laws.forecast(eight, 8, 64, resamples=100)
+    measured = laws.forecast(eight, 8, 64)
     assert measured.low < 0.8760 < measured.high
     assert measured.low < measured.value < measured.high < measured.low + 0.1
 
@@ -55,6 +55,32 @@ def test_the_wall_bounds_what_never_worked():
     wall = laws.wall(COUNTS, 64)
     assert (wall.n_unsolved, wall.n_problems) == (62, 500)
     assert (1 - wall.rate_bound) ** 64 == pytest.approx(0.05)
+
+
+def test_forecasts_from_two_attempts_hold_the_truth_as_often_as_they_say():
+    rng, law = np.random.default_rng(0), laws.BetaBinomial(0.4, 0.7, 0)
+    found = [laws.forecast(rng.binomial(2, rng.beta(law.a, law.b, 30)), 2, 16) for _ in range(100)]
+    assert np.mean([f.low <= law.pass_at(16) <= f.high for f in found]) >= 0.92
+    assert np.mean([f.high - f.low for f in found]) < 0.6, "and say something"
+
+
+@pytest.mark.parametrize("counts", [[0] * 15 + [2] * 15, [0] * 12 + [1] * 12, [0] * 30, [2] * 30, [0] * 14 + [1] + [2] * 15])
+def test_a_forecast_leaves_room_also_where_the_fit_is_at_an_end_of_what_can_be(counts: list[int]):
+    found = laws.forecast(counts, 2, 16)
+    assert found.value < 0.01 or found.low < found.value - 0.01
+    assert found.value > 0.98 or found.high > found.value + 0.01
+
+
+def test_all_or_nothing_in_two_attempts_may_yet_be_problems_that_two_attempts_did_not_solve():
+    found = laws.forecast([0] * 10 + [2] * 10, 2, 64)
+    assert found.value == pytest.approx(0.5, abs=1e-2) and found.high > 0.75
+
+
+def test_forecasts_grow_with_k_and_a_single_problem_has_no_interval():
+    found = laws.forecasts([0, 1, 2, 2, 0, 4, 1], 4, (1, 2, 4, 64))
+    assert all(np.diff([getattr(f, part) for f in found]).min() > 0 for part in ("low", "value", "high"))
+    assert found[0].value == pytest.approx(10 / 28, abs=0.02)
+    assert np.isnan([laws.forecast([1], 4, 64).low, laws.forecast([1], 4, 64).high]).all()
 
 
 @pytest.mark.parametrize("counts", [[], [65], [-1], [1.5]])

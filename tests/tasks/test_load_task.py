@@ -40,7 +40,7 @@ def test_a_spec_gives_the_task_with_its_options_typed(spec: str, task: object):
 @pytest.mark.parametrize(
     ("spec", "complaint"),
     [
-        ("arithmetik", "there is no task 'arithmetik'; there is arithmetic, aqua, arc, bbq, capitals, commonsenseqa, conversation:of=TASK, facts, files, gsm8k, humaneval, ifeval, invented, ledger, math500, mbpp, medqa, mmlu, openbookqa, persona, piqa, pubmedqa, rg:GENERATOR, sycophancy:of=TASK, tree, truthfulqa, winogenerated, xstest"),
+        ("arithmetik", "there is no task 'arithmetik'; there is arithmetic, aqua, arc, asked, bbq, capitals, commonsenseqa, conversation:of=TASK, facts, files, gsm8k, humaneval, ifeval, invented, ledger, math500, mbpp, medqa, mmlu, openbookqa, persona, piqa, pubmedqa, rg:GENERATOR, sycophancy:of=TASK, tree, truthfulqa, winogenerated, xstest"),
         ("", "there is no task ''"),
         ("arithmetic:level=1", "there is no option of arithmetic 'level'; there is levels, n_test, n_train, seed"),
         ("arithmetic:levels=7", "arithmetic has the levels 1 to 5"),

@@ -10,6 +10,8 @@ from posttrain.agents.scripted import ScriptedAgent
 from posttrain.retrieval.tfidf import TfIdf
 from posttrain.retrieval.passages import Passage
 from posttrain.tools.model import agent_tool
+from posttrain.agents.toolboxes import load_tools
+from posttrain.retrieval.index import IndexSettings, build
 from posttrain.tools.search import search_tool
 from posttrain.types import Agent, Problem, Rollout, Sampling, ToolError
 
@@ -35,6 +37,15 @@ def asked(agent: Agent, *questions: str) -> list[str]:
     tool = agent_tool(agent, "expert", "Knows sums.")
     assert tool.schema["function"]["name"] == "expert" and tool.description == "Knows sums."
     return [asyncio.run(tool({"question": question})) for question in questions]
+
+
+def test_the_hash_of_an_index_stands_in_what_the_model_reads_of_the_tool(tmp_path):
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "bees.txt").write_text("Bees make honey.")
+    manifest = build(tmp_path / "documents", tmp_path / "index", IndexSettings(vectors=False, engine="lines")).manifest
+    (made,) = load_tools(f"search:index={tmp_path / 'index'}")
+    assert made.description.endswith(f"(library {manifest.sha256[:12]})")
+    assert "[bees.txt:0-16]\nBees make honey." in asyncio.run(made({"query": "honey"}))
 
 
 def test_another_agent_answers_and_each_asking_is_an_attempt_of_its_own() -> None:
