@@ -16,7 +16,7 @@ than one control in ten.
 
     python -m experiments.coverage_law
 
-Measured (2026-11-25, 26 s on 2 cores, seed 0):
+Measured (2026-11-25, 1 s on 2 cores, seed 0):
 - coverage at k = 1, 2, 4, 8, 16, 32, 64: 0.4014, 0.5229, 0.6244, 0.7080, 0.7778, 0.8339, 0.8760 (n 500, 64 attempts)
 - beta law a = 0.427, b = 0.675: slope of log failure over k = 8 to 64 is -0.427 in the limit, -0.418 there, and
   -0.413 measured; of -log pass@k -0.462

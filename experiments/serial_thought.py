@@ -17,7 +17,19 @@ whether a state can be carried, not whether positions can be counted.
 
     python -m experiments.serial_thought
 
-Measured (not yet)
+Measured (2026-11-25, 9 min of one core in all, seed 0):
+- accuracy at m = 1, 2, 3, 4, 6, 8, 12, chance .017; n is seeds, each with 100 problems of each length
+- at once: 0.25, 0.04, 0.04, 0.04, 0.01, 0.02, 0.01; at m = 12 0.010 [-0.033 0.053] (n 3)
+- chain: 1.00, 1.00, 1.00, 1.00, 1.00, 1.00, 1.00; at m = 12 1.000 [1.000 1.000] (n 3)
+- filler: 0.42, 0.05, 0.04, 0.03, 0.03, 0.02, 0.02; at m = 12 0.017 [0.002 0.031] (n 3)
+- shuffled chain: 0.94, 0.75, 0.32, 0.12, 0.01, 0.03, 0.01; at m = 12 0.010 [0.010 0.010] (n 3)
+- at once, twice the layers: 0.10, 0.03, 0.05, 0.04, 0.02, 0.02, 0.00; at m = 12 0.003 [-0.011 0.018] (n 3)
+- tokens read in training, the same 51,200 problems each: at once 819,200, chain 1,101,703, filler 1,101,703, shuffled
+  chain 1,101,703, at once, twice the layers 819,200
+- the chain stays above .9 at every length (least 1.00): yes
+- filler stays more than .5 below the chain at the longest: yes
+- so do the same states in a wrong order: yes
+- twice the layers reach further (mean over lengths 0.04 → 0.03): NO
 """
 
 from __future__ import annotations
