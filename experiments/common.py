@@ -63,6 +63,7 @@ def record(
     """
     seconds = time.perf_counter() - started
     kept = {"config": _plain(config), "seconds": seconds, "found": _plain(found)}
+    out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "result.json", json.dumps(kept, indent=1))
     spent = spent or f"{duration(seconds)} on 2 cores"
     head = f"Measured ({time.strftime('%Y-%m-%d')}, {spent}, seed {config.seed}):"

@@ -19,15 +19,15 @@ of the three.
 
 Measured (2026-11-25, 4 min on 2 cores, seed 0):
 - constant: success at 1, 2, 4, 8, 16 steps 0.91, 0.80, 0.67, 0.46, 0.19 (n 32 jobs each); a right step 0.902 [0.880
-  0.920] (n 32); errors as steps double +0.12 [-0.08 +0.32] log-odds; Weibull shape 1.01 [0.87 1.15] (n 160); after 12
+  0.920] (n 32); errors as steps double +0.12 [-0.08 +0.32] log-odds; Weibull shape 1.01 [0.85 1.17] (n 160); after 12
   steps: healed 0.96, length's effect 0.09 [0.01 0.16] (n 32), errors' effect -0.02 [-0.08 0.05] (n 32); cause named
   rightly in 10 of 10 runs, rate called growing in 0
 - grows with length: success at 1, 2, 4, 8, 16 steps 1.00, 0.99, 0.83, 0.43, 0.00 (n 32 jobs each); a right step 0.873
-  [0.860 0.884] (n 32); errors as steps double +1.39 [+1.16 +1.63] log-odds; Weibull shape 2.75 [2.48 3.29] (n 160);
+  [0.860 0.884] (n 32); errors as steps double +1.39 [+1.16 +1.63] log-odds; Weibull shape 2.75 [2.33 3.28] (n 160);
   after 12 steps: healed 0.60, length's effect -0.40 [-0.48 -0.26] (n 32), errors' effect 0.09 [-0.02 0.20] (n 32);
   cause named rightly in 10 of 10 runs, rate called growing in 10
 - grows with errors: success at 1, 2, 4, 8, 16 steps 0.93, 0.83, 0.70, 0.54, 0.24 (n 32 jobs each); a right step 0.917
-  [0.896 0.935] (n 32); errors as steps double +0.21 [+0.01 +0.40] log-odds; Weibull shape 1.01 [0.88 1.16] (n 160);
+  [0.896 0.935] (n 32); errors as steps double +0.21 [+0.01 +0.40] log-odds; Weibull shape 1.01 [0.85 1.18] (n 160);
   after 12 steps: healed 0.96, length's effect 0.07 [-0.00 0.13] (n 32), errors' effect -0.27 [-0.38 -0.17] (n 32);
   cause named rightly in 10 of 10 runs, rate called growing in 1
 - smollm2, alone, one operation: success 0.000 [0.000 0.288] (n 12); it ended as gave up 0.23 [0.11 0.42], ran out
