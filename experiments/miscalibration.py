@@ -17,6 +17,9 @@ a known number comes out a discovery (a beta fits any ECE). It fails if SFT is n
 does not raise ECE by .1, if a measured ECE is further than .03 from its closed form, if a temperature does not bring it below .05, or
 if the written confidence under RLCR is no better than under the control.
 
+The last criterion asks too little of the control, as the run showed: a confidence that says nothing is calibrated where its mean
+happens to be the accuracy (.50 and .49 here). That the one under RLCR tells anything is seen in its correlation with the true chance.
+
     python -m experiments.miscalibration
 
 Measured (2026-11-25, 21 min of one core in all, seed 0):
