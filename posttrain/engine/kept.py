@@ -7,6 +7,7 @@ how its training row lies as well (`batching.rollout_sequences`), so that a turn
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from torch import Tensor, nn
 
@@ -27,6 +28,14 @@ class Kept:
     """Of the beginning [K, P, d], padded; the same tensors for all siblings."""
     own: Pairs
     """Of the tokens since [K, C, d], not padded."""
+
+    @cached_property
+    def prefix_bytes(self) -> int:
+        return _bytes(self.prefix)
+
+    @cached_property
+    def own_bytes(self) -> int:
+        return _bytes(self.own)
 
     def known(self, prompt: tuple[int, ...]) -> int:
         """How many of the first tokens of `prompt`, which begins alike, have been computed here. The last is never among them: what
@@ -51,8 +60,8 @@ class Memory:
 
     @property
     def n_bytes(self) -> int:
-        beginnings = {id(kept.prefix): kept.prefix for kept in self._kept}
-        return sum(map(_bytes, [*beginnings.values(), *(kept.own for kept in self._kept)]))
+        beginnings = {id(kept.prefix): kept.prefix_bytes for kept in self._kept}
+        return sum(beginnings.values()) + sum(kept.own_bytes for kept in self._kept)
 
     def enter(self, weights: Weights) -> None:
         """Forget what other weights have computed."""
