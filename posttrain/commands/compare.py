@@ -72,10 +72,11 @@ def _read(args: Args):
     from posttrain.types import UserError
 
     base, trained = (read_kept(Path(name)) for name in (args.base, args.trained))
-    named = Named(args.base, base.model_path), Named(args.trained, trained.model_path)
+    sides = Named(args.base, base.model_path), Named(args.trained, trained.model_path)
     after = {evaluation.task: evaluation for evaluation in trained.evaluations}
-    found = [compare_evaluations(*named, e, after[e.task], base.split, args.unscored_ok) for e in base.evaluations if e.task in after]
-    measured = [(e, aligned) for e in base.evaluations if e.task in after and (aligned := in_order_of(e, after[e.task])) is not None]
+    both = [(e, after[e.task]) for e in base.evaluations if e.task in after]
+    found = [compare_evaluations(*sides, was, now, base.split, args.unscored_ok) for was, now in both]
+    measured = [(was, aligned) for was, now in both if (aligned := in_order_of(was, now)) is not None]
     if not found:
         raise UserError(f"'{args.base}' and '{args.trained}' have no task in common: measure both on one")
     return found, measured

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from posttrain.tasks.choices import choice_of, choice_problem, score_choice
+from posttrain.tasks.choices import Choosing, choice_problem
 from posttrain.tasks.facts import CAPITALS
-from posttrain.types import Choice, Problem, Rollout, Score, UserError
+from posttrain.types import Problem, UserError
 
 
 @dataclass(frozen=True)
-class Capitals:
+class Capitals(Choosing):
     """Every country several times, with other wrong options and places; the questions of one country count as one in intervals."""
 
     per_country: int = 4
@@ -49,13 +49,3 @@ class Capitals:
             id = f"capitals/{country}/{number + 1}"
             found.append(choice_problem(id, f"What is the capital of {country}?", options, [right], cluster=country))
         return found
-
-    def choice(self, problem: Problem) -> Choice:
-        return choice_of(problem)
-
-    async def score(self, rollout: Rollout) -> Score:
-        """1 for the right city's letter or name, else 0."""
-        return score_choice(rollout)
-
-    def solution(self, problem: Problem) -> str:
-        return problem.answer

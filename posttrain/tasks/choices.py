@@ -83,8 +83,22 @@ def in_turn(problems: Sequence[Problem], kind: Sequence[Hashable]) -> list[Probl
     return [problem for problem in chain.from_iterable(zip_longest(*kinds.values())) if problem is not None]
 
 
+class Choosing:
+    """What a task makes of problems that `choice_problem` made."""
+
+    def choice(self, problem: Problem) -> Choice:
+        return choice_of(problem)
+
+    async def score(self, rollout: Rollout) -> Score:
+        """1 for a right option, 0 for another or none."""
+        return score_choice(rollout)
+
+    def solution(self, problem: Problem) -> str:
+        return problem.answer
+
+
 @dataclass(frozen=True)
-class ChoiceFile(RowFile):
+class ChoiceFile(Choosing, RowFile):
     """A choice task read from rows. One file alone is all test, unless `test_frac` deals part of it to training."""
 
     test_frac: float = 1.0
@@ -103,16 +117,6 @@ class ChoiceFile(RowFile):
             return self.asked(id, place, row)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{place} is no row that {self.name} can read ({_why(error)}); its keys are {', '.join(map(repr, row))}") from error
-
-    def choice(self, problem: Problem) -> Choice:
-        return choice_of(problem)
-
-    async def score(self, rollout: Rollout) -> Score:
-        """1 for a right option, 0 for another or none."""
-        return score_choice(rollout)
-
-    def solution(self, problem: Problem) -> str:
-        return problem.answer
 
 
 def _why(error: Exception) -> str:

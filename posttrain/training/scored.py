@@ -22,14 +22,12 @@ from posttrain.types import Agent, Problem, Rollout, Score, Task, UserError, uns
 
 
 @dataclass(frozen=True)
-class Rewarded:
-    """A task's problems, scored by a reward of another kind."""
+class _Otherwise:
+    """A task's problems, scored by something else than the task."""
 
     task: Task
-    reward: Reward
     spec: str
-    unbounded = True
-    """Its scores may lie outside 0 to 1."""
+    """What scores them, as the user named it."""
 
     @property
     def name(self) -> str:
@@ -37,30 +35,30 @@ class Rewarded:
 
     def problems(self, split: str) -> Sequence[Problem]:
         return self.task.problems(split)
+
+    def solution(self, problem: Problem) -> str:
+        """A gold answer of the task; what else is made of it nobody knows."""
+        return self.task.solution(problem)
+
+
+@dataclass(frozen=True)
+class Rewarded(_Otherwise):
+    """A task's problems, scored by a reward of another kind."""
+
+    reward: Reward
+    unbounded = True
+    """Its scores may lie outside 0 to 1."""
 
     async def score(self, rollout: Rollout) -> Score:
         """The reward's, with the task's own judgement beside it as the part `gold`, where the task has one."""
         return await _with_gold(self.task, rollout, await self.reward(rollout))
 
-    def solution(self, problem: Problem) -> str:
-        """A gold answer of the task; what the reward makes of it nobody knows."""
-        return self.task.solution(problem)
-
 
 @dataclass(frozen=True)
-class Compared:
+class Compared(_Otherwise):
     """A task's problems, of which the attempts at each are compared with one another."""
 
-    task: Task
     compare: Callable[[Sequence[Rollout]], Awaitable[Sequence[Score]]]
-    spec: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.task.name} by {self.spec}"
-
-    def problems(self, split: str) -> Sequence[Problem]:
-        return self.task.problems(split)
 
     async def score(self, rollout: Rollout) -> Score:
         return unscored(f"{self.spec} compares an attempt with its siblings, and there are none")
@@ -74,9 +72,6 @@ class Compared:
         except Exception as error:  # as with any judge: what it cannot do is no opinion
             scores = [unscored(f"the judge failed: {type(error).__name__}: {error}")] * len(rollouts)
         return list(await gather(*(_with_gold(self.task, r, s) for r, s in zip(rollouts, scores, strict=True))))
-
-    def solution(self, problem: Problem) -> str:
-        return self.task.solution(problem)
 
 
 async def _with_gold(task: Task, rollout: Rollout, score: Score) -> Score:
@@ -132,10 +127,10 @@ async def scored_task(task: str, reward: str = "", dtype: str = "auto", judged: 
     if reward:
         from posttrain.training.rewards import PAIRWISE, load_judge, load_reward
 
-        judge = Rewarded(found, load_reward(gold, dtype), gold) if gold else found
+        judge = Rewarded(found, gold, load_reward(gold, dtype)) if gold else found
         if reward.startswith(PAIRWISE) and reward != PAIRWISE:
-            return Compared(judge, load_judge(reward.removeprefix(PAIRWISE), dtype).compare_all, reward)
-        return Rewarded(judge, load_reward(reward, dtype), reward)
+            return Compared(judge, reward, load_judge(reward.removeprefix(PAIRWISE), dtype).compare_all)
+        return Rewarded(judge, reward, load_reward(reward, dtype))
     if isinstance(found, Prompts):
         if not judged:
             return found
