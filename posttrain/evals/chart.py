@@ -29,7 +29,7 @@ class Series:
     colour: str
     marks: Sequence[Mark]
     is_line: bool = False
-    """Joined by a line, with the intervals of y as a band and those of x as bars; else dots with bars."""
+    """Joined by a line, with the intervals of y as a band and those of x as bars; else, and where there is one mark alone, dots with bars."""
     dashes: str = ""
     """Of the line, as SVG writes them."""
 
@@ -43,6 +43,7 @@ def chart(title: str, x_label: str, y_label: str, series: Sequence[Series], log_
 
     Raises ValueError for a place at or below 0 on a logarithmic axis.
     """
+    series = [replace(s, is_line=s.is_line and len(s.known) > 1) for s in series]
     marks = [m for s in series for m in s.known]
     if not marks:
         return ""

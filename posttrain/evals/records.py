@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, Protocol
 
+from posttrain.scaling.cost import SearchedRollout, Spent, searched
 from posttrain.types import Completion, Message, Problem, Reading, Retrieval, Rollout, Sampling, Score, Source, ToolCall, Usage
 
 
@@ -151,6 +152,7 @@ def _attempt_row(attempt: Attempt) -> dict[str, Any]:
         **({"usage": asdict(rollout.usage)} if rollout.usage else {}),
         **({"retrievals": [asdict(retrieval) for retrieval in rollout.retrievals]} if rollout.retrievals else {}),
         **({"readings": [asdict(reading) for reading in rollout.readings]} if rollout.readings else {}),
+        **({"spent": asdict(rollout.spent)} if isinstance(rollout, SearchedRollout) else {}),
     }  # fmt: skip
 
 
@@ -162,6 +164,8 @@ def _attempt_from(row: Mapping[str, Any], problem: Problem) -> Attempt:
         usage=Usage(**row["usage"]) if row.get("usage") else None, retrievals=tuple(map(_retrieval, row.get("retrievals", ()))),
         readings=tuple(map(_reading, row.get("readings", ()))),
     )  # fmt: skip
+    if "spent" in row:
+        rollout = searched(rollout, Spent(**row["spent"]), rollout.sample)
     parts = {name: _number(value) for name, value in row["parts"].items()}
     return Attempt(rollout, Score(_number(row["score"]), parts, row["explanation"]))
 
