@@ -44,8 +44,8 @@ async def main(args: Args) -> int:
                 keeper=model.keeper(each),
             )  # fmt: skip
         evaluations.append(replace(found, confidences=await sure(task, found.records)))
-        documents.append({**evaluations[-1].to_json(), "settings": each.depends_on()})
-    beside = side_by_side(evaluations)
+        documents.append({**evaluations[-1].to_json(), "settings": each.settings()})
+    beside = side_by_side(evaluations, args.unscored_ok)
     found = {
         "model_path": model_path(args.model), "split": args.split, "settings": model.settings,
         **(documents[0] if len(documents) == 1 else {"evaluations": documents}), **({"side_by_side": plain(beside)} if beside else {}),
