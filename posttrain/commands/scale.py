@@ -100,7 +100,7 @@ async def _arms(model: str, args: Args, task, problems, reward):
                 agent, task, problems, args.samples, args.seed, on_attempt=lambda _, bar=bar: bar.advance(), keeper=log,
             )  # fmt: skip
         rewards = None if reward is None else await _rewards(reward, evaluation)
-        found.append(await arm(name, model, length, evaluation, extract, rewards, _verifier_tokens(args.reward)))
+        found.append(await arm(name, model, length, evaluation, extract, rewards, _verifier_tokens(args.reward), args.unscored_ok))
     return found
 
 

@@ -129,6 +129,8 @@ class Arm:
     curves: tuple[Curve, ...]
     law: Law | None
     wall: tuple[Unsolved, ...]
+    withheld: str = ""
+    """Why nothing of it is shown, or nothing: too many attempts could not be scored."""
 
     def curve(self, name: str) -> Curve:
         return next(curve for curve in self.curves if curve.name == name)
@@ -137,7 +139,7 @@ class Arm:
         e = self.evaluation
         return plain({
             "name": self.name, "model": self.model, "thinking_tokens": self.thinking_tokens, "n_problems": len(e.records), "samples": e.samples,
-            "chance": e.chance, "n_unscored": sum(len(r.attempts) - r.n_scored for r in e.records), "notes": e.notes,
+            "chance": e.chance, "n_unscored": sum(len(r.attempts) - r.n_scored for r in e.records), "notes": e.notes, "withheld": self.withheld,
             "truncated_frac": e["truncated_frac"], "length_tokens": e["length_tokens"],
             "curves": [{"name": c.name, "is_oracle": c.is_oracle, "points": [_flat(p) for p in c.points]} for c in self.curves],
             "law": self.law, "wall": self.wall,
@@ -150,15 +152,19 @@ def _flat(point: Point) -> dict[str, Any]:
 
 async def arm(
     name: str, model: str, thinking_tokens: int | None, evaluation: Evaluation, extract: Extract,
-    rewards: Mapping[int, float] | None = None, verifier_tokens: VerifierTokens | None = None,
+    rewards: Mapping[int, float] | None = None, verifier_tokens: VerifierTokens | None = None, unscored_ok: bool = False,
 ) -> Arm:  # fmt: skip
-    """The curves of one evaluation. `rewards`: of each scored attempt, by the `id` of its rollout object, where a reward is to choose."""
+    """The curves of one evaluation. `rewards`: of each scored attempt, by the `id` of its rollout object, where a reward is to choose.
+
+    Where more than 5% of the attempts could not be scored the arm is withheld, unless `unscored_ok`.
+    """
     pools = [await pool(record, extract, rewards, verifier_tokens) for record in evaluation.records]
     clusters = clusters_of(evaluation.records)
     curves = [curve(rule, pools, evaluation.ks, clusters, evaluation.seed) for rule in rules_for(pools)]
     allocated = by_difficulty(pools, evaluation.ks, clusters, evaluation.seed)
     law, wall = coverage_law(pools, evaluation.samples), unsolved(pools)
-    return Arm(name, model, thinking_tokens, evaluation, (*curves, *([allocated] if allocated else [])), law, wall)
+    withheld = "" if unscored_ok else evaluation.withheld
+    return Arm(name, model, thinking_tokens, evaluation, (*curves, *([allocated] if allocated else [])), law, wall, withheld)
 
 
 async def pool(record: Record, extract: Extract, rewards: Mapping[int, float] | None, verifier_tokens: VerifierTokens | None) -> Pool:

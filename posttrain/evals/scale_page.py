@@ -31,9 +31,10 @@ def page(found: Mapping[str, Any]) -> str:
 
 def pictures_of(found: Mapping[str, Any]) -> list[str]:
     """For each arm, all its curves against attempts and against tokens; where there are several, each arm's coverage and vote; lengths."""
-    pictures = [picture for arm in found["arms"] for picture in (against_attempts(arm), against_tokens(arm))]
-    if len(found["arms"]) > 1:
-        pictures += [arms_against_tokens(found["arms"]), lengths(found["arms"])]
+    arms = _shown(found)
+    pictures = [picture for arm in arms for picture in (against_attempts(arm), against_tokens(arm))]
+    if len(arms) > 1:
+        pictures += [arms_against_tokens(arms), lengths(arms)]
     return [picture for picture in pictures if picture]
 
 
@@ -97,8 +98,14 @@ def _wall(arm: Mapping[str, Any]) -> list[Series]:
 # ------------------------------------------------------------------------------------------------------- words and tables
 
 def sentences(found: Mapping[str, Any]) -> list[str]:
-    """What a reader should take away, one line a finding."""
-    return [f"{arm['name']}: {line}" for arm in found["arms"] for line in (*_on_law(arm), *_on_wall(arm), *arm["notes"])]
+    """What a reader should take away, one line a finding; of an arm that is withheld only why."""
+    findings = lambda arm: () if arm["withheld"] else (*_on_law(arm), *_on_wall(arm))  # noqa: E731
+    return [f"{arm['name']}: {line}" for arm in found["arms"] for line in (*findings(arm), *arm["notes"])]
+
+
+def _shown(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The arms that are not withheld."""
+    return [arm for arm in found["arms"] if not arm["withheld"]]
 
 
 def _on_law(arm: Mapping[str, Any]) -> list[str]:
@@ -124,7 +131,7 @@ def _on_wall(arm: Mapping[str, Any]) -> list[str]:
 
 def tables_of(found: Mapping[str, Any]) -> list[Table]:
     """For each arm a row for each k; then the problems never solved."""
-    tables = [table for arm in found["arms"] for table in (_curves_table(arm), _wall_table(arm))]
+    tables = [table for arm in _shown(found) for table in (_curves_table(arm), _wall_table(arm))]
     return [table for table in tables if table[2]]
 
 
@@ -133,12 +140,17 @@ def _curves_table(arm: Mapping[str, Any]) -> Table:
     uniform = [c for c in arm["curves"] if c["name"] != "majority, by difficulty"]
     rows = []
     for i, at in enumerate(uniform[0]["points"]):
-        rows.append([f"{at['k']:g}", f"{at['tokens']['value']:.0f}", *(spoken(c["points"][i]["value"]) for c in uniform), str(at["value"]["n"])])
+        rows.append([f"{at['k']:g}", _tokens(at), *(spoken(c["points"][i]["value"]) for c in uniform), str(at["value"]["n"])])
     for c in arm["curves"]:
         if c not in uniform:
             blank = [""] * (len(uniform) - 2)
-            rows += [[f"{p['k']:.1f} by difficulty", f"{p['tokens']['value']:.0f}", "", spoken(p["value"]), *blank, str(p["value"]["n"])] for p in c["points"]]
+            rows += [[f"{p['k']:.1f} by difficulty", _tokens(p), "", spoken(p["value"]), *blank, str(p["value"]["n"])] for p in c["points"]]
     return f"{arm['name']}: performance with 95% intervals over problems", ("attempts", "tokens", *(c["name"] for c in uniform), "n"), rows
+
+
+def _tokens(point: Mapping[str, Any]) -> str:
+    """The mean of them; a dash where no problem has so many scored attempts."""
+    return "–" if point["tokens"]["value"] is None else f"{point['tokens']['value']:.0f}"
 
 
 def _wall_table(arm: Mapping[str, Any]) -> Table:
