@@ -117,7 +117,8 @@ async def _arms(model: str, args: Args, task, problems, reward):
             )  # fmt: skip
         rewards = None if reward is None else await _rewards(reward, evaluation)
         searches = await searched(args, Subject(name, agent, base, reward, task, problems, depends_on))
-        found.append(await arm(name, model, length, evaluation, extract, rewards, verifier_tokens(args.reward), args.strategies, searches))
+        made = (rewards, verifier_tokens(args.reward), args.strategies, searches, args.unscored_ok)
+        found.append(await arm(name, model, length, evaluation, extract, *made))
     return found
 
 

@@ -55,7 +55,7 @@ def chart(title: str, x_label: str, y_label: str, series: Sequence[Series], log_
     x_ticks, y_ticks = (_whole_ticks if log_x else _ticks)(min(xs), max(xs)), _ticks(min(ys), max(ys))
     x_at, y_at = _scale(x_ticks, LEFT, RIGHT), _scale(y_ticks, BOTTOM, TOP)
     legend, rows = _legend(series)
-    top = -18 * max(rows - 2, 0)  # more rows than stand above the frame make the picture taller, above itself
+    top = -18 * max(rows - 1, 0)  # more rows than stand above the frame make the picture taller, above itself
     size = f'width="{WIDTH}" height="{HEIGHT - top}" viewBox="0 {top} {WIDTH} {HEIGHT - top}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(title)}" font-family="sans-serif" font-size="13">'
     drawn = [part for s in series for part in (_line if s.is_line else _dots)(s, x_at, y_at)]
@@ -117,7 +117,7 @@ def _legend(series: Sequence[Series]) -> tuple[list[str], int]:
             left, row = 20, row + 1
         places.append((s, left, row))
         left += width + 12
-    first = 50 - 18 * max(row - 1, 0)
+    first = 50 - 18 * row
     return [part for s, left, at in places for part in _name(s, left, first + 18 * at)], row + 1
 
 

@@ -77,7 +77,10 @@ class Keeper(Protocol):
     """Keeps records from one measurement to the next, so that one that was cut off goes on."""
 
     def find(self, task: str, problem: Problem, samples: int, seed: int) -> Record | None:
-        """The record of this very problem, attempted in this very way by this very model; None where there is none."""
+        """The record of this very problem, attempted in this very way by this very model; None where there is none.
+
+        Attempts that another judge scored come without their scores.
+        """
         ...
 
     def keep(self, task: str, record: Record, samples: int, seed: int) -> None:

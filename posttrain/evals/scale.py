@@ -146,6 +146,8 @@ class Arm:
     law: Law | None
     wall: tuple[Unsolved, ...]
     searches: tuple[Search, ...] = ()
+    withheld: str = ""
+    """Why nothing of it is shown, or nothing: too many attempts could not be scored."""
 
     def curve(self, name: str) -> Curve:
         return next(curve for curve in self.curves if curve.name == name)
@@ -154,7 +156,7 @@ class Arm:
         e = self.evaluation
         return plain({
             "name": self.name, "model": self.model, "thinking_tokens": self.thinking_tokens, "n_problems": len(e.records), "samples": e.samples,
-            "chance": e.chance, "n_unscored": sum(map(_n_unscored, (e, *(s.evaluation for s in self.searches)))),
+            "chance": e.chance, "n_unscored": sum(map(_n_unscored, (e, *(s.evaluation for s in self.searches)))), "withheld": self.withheld,
             "notes": [*e.notes, *(f"{s.name} at {s.budget}: {note}" for s in self.searches for note in s.evaluation.notes)],
             "truncated_frac": e["truncated_frac"], "length_tokens": e["length_tokens"],
             "curves": [{"name": c.name, "is_oracle": c.is_oracle, "is_pooled": c.is_pooled, "points": [_flat(p) for p in c.points]} for c in self.curves],
@@ -173,17 +175,21 @@ def _flat(point: Point) -> dict[str, Any]:
 async def arm(
     name: str, model: str, thinking_tokens: int | None, evaluation: Evaluation, extract: Extract,
     rewards: Mapping[int, float] | None = None, verifier_tokens: VerifierTokens | None = None,
-    strategies: Collection[str] = POOLED, searches: Sequence[Search] = (),
+    strategies: Collection[str] = POOLED, searches: Sequence[Search] = (), unscored_ok: bool = False,
 ) -> Arm:  # fmt: skip
     """The curves of one evaluation, and of searches beside it. `rewards`: of each scored attempt, by the `id` of its rollout object,
-    where a reward is to choose. `strategies`: which of `POOLED`; coverage is always there."""
+    where a reward is to choose. `strategies`: which of `POOLED`; coverage is always there.
+
+    Where more than 5% of the attempts could not be scored, its own or a search's, the arm is withheld, unless `unscored_ok`.
+    """
     pools = [await pool(record, extract, rewards, verifier_tokens) for record in evaluation.records]
     clusters = clusters_of(evaluation.records)
     curves = [curve(rule, pools, evaluation.ks, clusters, evaluation.seed) for rule in rules_for(pools, strategies)]
     allocated = by_difficulty(pools, evaluation.ks, clusters, evaluation.seed) if "allocate" in strategies else None
     curves += [*([allocated] if allocated else []), *search_curves(searches)]
     law, wall = coverage_law(pools, evaluation.samples), unsolved(pools)
-    return Arm(name, model, thinking_tokens, evaluation, tuple(curves), law, wall, tuple(searches))
+    withheld = "" if unscored_ok else next(filter(None, (e.withheld for e in (evaluation, *(s.evaluation for s in searches)))), "")
+    return Arm(name, model, thinking_tokens, evaluation, tuple(curves), law, wall, tuple(searches), withheld)
 
 
 async def pool(record: Record, extract: Extract, rewards: Mapping[int, float] | None, verifier_tokens: VerifierTokens | None) -> Pool:

@@ -33,9 +33,10 @@ def page(found: Mapping[str, Any]) -> str:
 
 def pictures_of(found: Mapping[str, Any]) -> list[str]:
     """For each arm, all its curves against attempts and against tokens; where there are several, each arm's coverage and vote; lengths."""
-    pictures = [picture for arm in found["arms"] for picture in (against_attempts(arm), against_tokens(arm))]
-    if len(found["arms"]) > 1:
-        pictures += [arms_against_tokens(found["arms"]), lengths(found["arms"])]
+    arms = _shown(found)
+    pictures = [picture for arm in arms for picture in (against_attempts(arm), against_tokens(arm))]
+    if len(arms) > 1:
+        pictures += [arms_against_tokens(arms), lengths(arms)]
     return [picture for picture in pictures if picture]
 
 
@@ -100,8 +101,14 @@ def _wall(arm: Mapping[str, Any]) -> list[Series]:
 # ------------------------------------------------------------------------------------------------------- words and tables
 
 def sentences(found: Mapping[str, Any]) -> list[str]:
-    """What a reader should take away, one line a finding."""
-    return [f"{arm['name']}: {line}" for arm in found["arms"] for line in (*_on_law(arm), *_on_wall(arm), *arm["notes"])]
+    """What a reader should take away, one line a finding; of an arm that is withheld only why."""
+    findings = lambda arm: () if arm["withheld"] else (*_on_law(arm), *_on_wall(arm))  # noqa: E731
+    return [f"{arm['name']}: {line}" for arm in found["arms"] for line in (*findings(arm), *arm["notes"])]
+
+
+def _shown(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The arms that are not withheld."""
+    return [arm for arm in found["arms"] if not arm["withheld"]]
 
 
 def _on_law(arm: Mapping[str, Any]) -> list[str]:
@@ -127,7 +134,7 @@ def _on_wall(arm: Mapping[str, Any]) -> list[str]:
 
 def tables_of(found: Mapping[str, Any]) -> list[Table]:
     """For each arm a row for each k, a row for each strategy and budget that has tokens of its own; then the problems never solved."""
-    tables = [table for arm in found["arms"] for table in (_curves_table(arm), _strategies_table(arm), _wall_table(arm))]
+    tables = [table for arm in _shown(found) for table in (_curves_table(arm), _strategies_table(arm), _wall_table(arm))]
     return [table for table in tables if table[2]]
 
 
@@ -149,8 +156,8 @@ def _strategies_table(arm: Mapping[str, Any]) -> Table:
 
 
 def _tokens(point: Mapping[str, Any]) -> str:
-    value = point["tokens"]["value"]
-    return "" if value is None else f"{value:.0f}"
+    """The mean of them; a dash where no problem has so many scored attempts."""
+    return "–" if point["tokens"]["value"] is None else f"{point['tokens']['value']:.0f}"
 
 
 def _wall_table(arm: Mapping[str, Any]) -> Table:

@@ -216,3 +216,11 @@ def test_every_number_of_a_table_has_its_interval_and_n(found: dict) -> None:
     assert len(curves) == len(strategies) == 2 and len(tables) == 6
     for _, header, rows in (*curves, *strategies):
         assert all(len(row) == len(header) and row[-1] == "40" for row in rows) and all("[" in row[3] for row in rows)
+
+
+def test_an_arm_of_which_too_few_attempts_could_be_scored_is_not_shown_unless_asked_for() -> None:
+    hidden, asked_for = (armed(mixed(wrong="mumble"), n=8, samples=4, unscored_ok=ok) for ok in (False, True))
+    found, shown = (plain({"task": "echo", "arms": [arm.to_json()]}) for arm in (hidden, asked_for))
+    assert not tables_of(found) and not pictures_of(found) and tables_of(shown) and pictures_of(shown)
+    assert all("could not be scored" in line for line in sentences(found)) and any("solved" in line for line in sentences(shown))
+    assert "could not be scored" in page(found)
