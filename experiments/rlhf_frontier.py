@@ -71,8 +71,8 @@ class Config:
 
     model: str = "smollm2"
     out: Path = Path("runs/experiments/rlhf_frontier")
-    target_words: int = 8
-    made_pairs: int = 176
+    target_words: int = 10
+    made_pairs: int = 208
     heldout_frac: float = 0.25
     reward_steps: int = 16
     dpo_steps: int = 9

@@ -6,10 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from posttrain.commands.base import DONE, Dtype, make_folder, show
 from posttrain.types import Message, UserError
+
+if TYPE_CHECKING:
+    from posttrain.data.pairs import Pair
 
 Method = Literal["ppo", "dpo", "online_dpo", "raft"]
 MAY_CHANGE = ("out", "methods", "problems", "samples", "documents", "json")
@@ -233,14 +236,14 @@ def _chosen_as_conversations(args: Args) -> Path:
     """The chosen answers, to be imitated first."""
     from posttrain.data.pairs import load_pairs
 
-    rows = [{"messages": _turns((*p.prompt, *p.chosen))} | ({"tools": p.tools} if p.tools else {}) for p in load_pairs(args.data, args.when_bad).items]
+    rows = [{"messages": _turns((*p.prompt, *p.chosen))} | _tools(p) for p in load_pairs(args.data, args.when_bad).items]
     return _jsonl(args.out / "sft_data.jsonl", rows)
 
 
 def _prompts(args: Args) -> Path:
     from posttrain.data.pairs import load_pairs
 
-    return _jsonl(args.out / "prompts.jsonl", [{"id": p.id, "prompt": _turns(p.prompt)} for p in load_pairs(args.data, args.when_bad).items])
+    return _jsonl(args.out / "prompts.jsonl", [{"id": p.id, "prompt": _turns(p.prompt)} | _tools(p) for p in load_pairs(args.data, args.when_bad).items])
 
 
 async def _made_pairs(args: Args, start: str) -> Path:
@@ -253,6 +256,11 @@ async def _made_pairs(args: Args, start: str) -> Path:
             keep_truncated=True, seed=args.seed, dtype=args.dtype,
         ))  # fmt: skip
     return path
+
+
+def _tools(pair: Pair) -> dict[str, Any]:
+    """The tools that a pair describes, which the model is to read wherever it reads its prompt."""
+    return {"tools": pair.tools} if pair.tools else {}
 
 
 def _turns(messages: Sequence[Message]) -> list[dict[str, Any]]:

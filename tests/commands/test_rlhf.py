@@ -16,13 +16,15 @@ import pytest
 from posttrain import cli
 from posttrain.algorithms import dpo
 from posttrain.evals.frontier_page import page, paths_of, tables_of
+from posttrain.policy.hf import load_policy
 from posttrain.policy.optim import AdamWConfig
+from posttrain.types import Message
 
 WORDS = "cat dog sun moon sea sky tree bird fish king queen bread milk snow rain wind fire gold iron salt tea rice corn wool"
 SETTINGS = (
     "--model", "tiny", "--dtype", "float32", "--gold", "length:3", "--made-pairs", "16", "--reward-steps", "3", "--dpo-steps", "3",
     "--rl-steps", "3", "--answers-per-step", "16", "--group-size", "4", "--max-tokens", "8", "--problems", "3", "--samples", "4",
-    "--learning-rate", "2e-3", "--documents", "2", "--methods", "ppo", "dpo", "online_dpo", "raft",
+    "--learning-rate", "2e-3", "--documents", "2", "--heldout-frac", "0.25", "--methods", "ppo", "dpo", "online_dpo", "raft",
 )  # fmt: skip
 
 
@@ -88,7 +90,7 @@ def test_dpo_is_looked_at_on_its_way_with_answers_that_are_counted_and_kept_and_
     for row in rows:
         assert row["waypoint"]["reward"]["value"] == pytest.approx(fmean(a["score"] for asked in row["answers"] for a in asked["attempts"]), abs=1e-6)
         assert len({asked["prompt"] for asked in row["answers"]}) == 4
-    settings = {"data": str(folder / "run" / "pairs.jsonl"), "steps": 3, "optim": AdamWConfig(2e-3, warmup_steps=3), "beta": 0.1}
+    settings = {"data": str(folder / "run" / "pairs.jsonl"), "steps": 3, "optim": AdamWConfig(2e-3, warmup_steps=3), "heldout_frac": 0.25}
     asyncio.run(dpo.train(dpo.Config(model="tiny", dtype="float32", out=tmp_path / "whole", **settings)))
     weights = [run / "checkpoints" / "step_000003" / "model.safetensors" for run in (folder / "run" / "dpo", tmp_path / "whole")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
@@ -276,6 +278,22 @@ def test_unusable_pairs_are_refused_or_left_out_of_every_stage_and_counted(tmp_p
     for stage in ("reward_model", "dpo"):
         assert json.loads((tmp_path / "other" / stage / "data.json").read_text())["left_out"] == {"has the same answer as chosen and rejected": 1}
     assert len((tmp_path / "other" / "sft_data.jsonl").read_text().splitlines()) == 16
+
+
+def test_the_tools_of_a_pair_are_read_with_its_prompt_at_every_stage(tmp_path: Path) -> None:
+    tools = [{"type": "function", "function": {"name": "add", "description": "Adds.", "parameters": {"type": "object", "properties": {}}}}]
+    rows = [{"prompt": f"{a}+{b}?", "chosen": str(a + b), "rejected": f"{a * b} it is", "tools": tools} for a in range(5) for b in range(5)]
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    short = ["--sft-steps", "1", "--reward-steps", "1", "--rl-steps", "1", "--answers-per-step", "4", "--group-size", "2", "--max-tokens", "4", "--problems", "2"]
+    methods = ["--samples", "2", "--documents", "1", "--methods", "ppo", "online_dpo", "raft"]
+    assert cli.run(["rlhf", "--model", "tiny", "--dtype", "float32", "--data", str(data), "--out", str(tmp_path / "run"), *short, *methods]) == cli.DONE
+    renderer = load_policy("tiny", "float32").renderer
+    wanted = {tuple(renderer.prompt((Message("user", row["prompt"]),), tools)) for row in rows}
+    for name in ("ppo", "online_dpo", "raft"):
+        drawn = [json.loads(line) for line in (tmp_path / "run" / name / "rollouts.jsonl").read_text().splitlines()]
+        read = {tuple(c["prompt_token_ids"]) for row in drawn for a in row["attempts"] for c in a["turns"]}
+        assert read and read <= wanted, name
 
 
 def test_preferences_of_a_file_begin_with_sft_on_the_chosen_answers(tmp_path: Path) -> None:
