@@ -11,7 +11,8 @@ format and 135M weights.
 
 What would make this dishonest: judging compliance by an instruction that stands in the prompt (none does); measuring
 knowledge only on the format's own task; an accuracy on facts that rises because short answers are easier to get right (it counts
-an answer anywhere, so that short replies can only lose); leaving out the arm that loses knowledge.
+an answer anywhere, so that short replies can only lose); leaving out the arm that loses knowledge. One seed: the intervals are over problems, of
+one training in either arm, so that a small difference of the arms (the novella's, say) may be the trainings' luck and not the data's.
 
     python -m experiments.sft_format
 
