@@ -33,10 +33,10 @@ def prompts() -> list[str]:
     return [template.format(thing) for thing in (*CAPITALS, *THINGS) for template in TEMPLATES]
 
 
-def write_prompts(path: Path) -> Path:
-    """The requests as a file that `--task` takes."""
+def write_prompts(path: Path, ending: str = "") -> Path:
+    """The requests, each with `ending` behind it, as a file that `--task` takes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_jsonl(path, [{"id": text, "prompt": text} for text in prompts()])
+    write_jsonl(path, [{"id": text, "prompt": text + ending} for text in prompts()])
     return path
 
 

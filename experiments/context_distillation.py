@@ -9,7 +9,8 @@ log-likelihood); and how many prompt tokens each request saves.
 
 What would make this dishonest: measuring on the training requests; a behaviour that the message does not bring about in the
 first place (its effect is the first figure); calling "kept" what is merely "shorter" without the teacher beside it; a share of the
-effect without its interval, which is wide where the effect is small (answers are cut at 48 tokens, which hides some of it).
+effect without its interval, which is wide where the effect is small (answers are cut at 48 tokens, which hides some of it). One seed, one
+message: the intervals are over requests, of this one training, and say neither how another one would end nor how other messages would fare.
 
     python -m experiments.context_distillation
 

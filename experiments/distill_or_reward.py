@@ -7,7 +7,8 @@ teacher's answers: on-policy distillation (reverse KL on the student's own sampl
 
 What would make this dishonest: leaving out that the teacher had to be trained first (its own rollouts are reported beside); a
 learning rate tuned for one method (all use the same); calling equal rollouts equal compute (distillation reads every sample
-a second time, with the teacher).
+a second time, with the teacher). One seed: the intervals are over sums, of these four trainings; how much another draw of samples would have
+moved each arm they do not hold, so that arms nearer to one another than a few hundredths are not told apart by them.
 
     python -m experiments.distill_or_reward
 

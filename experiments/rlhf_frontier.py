@@ -61,33 +61,38 @@ from posttrain.commands import rlhf
 from posttrain.evals.pages import spoken
 
 
+ASKED = " Answer in one short sentence."
+"""Behind each request: so asked the model mostly comes to an end, and does so at lengths that differ."""
+
+
 @dataclass(frozen=True)
 class Config:
     """The default is what the docstring reports."""
 
     model: str = "smollm2"
     out: Path = Path("runs/experiments/rlhf_frontier")
-    target_words: int = 12
-    made_pairs: int = 128
-    reward_steps: int = 20
-    dpo_steps: int = 12
-    rl_steps: int = 8
-    answers_per_step: int = 32
+    target_words: int = 10
+    made_pairs: int = 208
+    heldout_frac: float = 0.25
+    reward_steps: int = 16
+    dpo_steps: int = 9
+    rl_steps: int = 6
+    answers_per_step: int = 24
     group_size: int = 4
-    max_tokens: int = 32
+    max_tokens: int = 28
     problems: int = 48
-    samples: int = 8
+    samples: int = 4
     documents: int = 12
-    learning_rate: float = 2e-5
+    learning_rate: float = 3e-5
     seed: int = 0
 
 
 async def run(config: Config) -> None:
     """The pipeline, then its figures in words."""
     started = time.perf_counter()
-    task = write_prompts(config.out / "prompts.jsonl")
+    task = write_prompts(config.out / "prompts.jsonl", ASKED)
     await rlhf.main(rlhf.Args(
-        model=config.model, task=str(task), gold=f"length:{config.target_words}", out=config.out, made_pairs=config.made_pairs,
+        model=config.model, task=str(task), gold=f"length:{config.target_words}", out=config.out, made_pairs=config.made_pairs, heldout_frac=config.heldout_frac,
         reward_steps=config.reward_steps, dpo_steps=config.dpo_steps, rl_steps=config.rl_steps, answers_per_step=config.answers_per_step,
         group_size=config.group_size, max_tokens=config.max_tokens, problems=config.problems, samples=config.samples,
         learning_rate=config.learning_rate, seed=config.seed, documents=config.documents, methods=("ppo", "online_dpo", "raft", "dpo"),
@@ -96,18 +101,20 @@ async def run(config: Config) -> None:
     rm = found["reward_model"]
     lines = [
         f"reward model: right on {rm['heldout/accuracy']:.3f} [{rm['heldout/accuracy_low']:.3f} {rm['heldout/accuracy_high']:.3f}] of {rm['heldout/n']}"
-        f" held-out pairs; ECE {rm['heldout/ece']:.3f}, by chance {rm['heldout/ece_by_chance']:.3f}"
+        f" held-out pairs; ECE {rm['heldout/ece']:.3f} [{rm['heldout/ece_low']:.3f} {rm['heldout/ece_high']:.3f}], by chance {rm['heldout/ece_by_chance']:.3f},"
+        f" below {rm['heldout/ece_by_chance_high']:.3f}"
     ]
     for p in found["points"]:
-        change, novella = p["untouched_change"], p["heldout_change"]
+        change, novella, ece = p["untouched_change"], p["heldout_change"], p["choices"]["ece"]
+        moved = f", change {spoken(p['choices_change']['ece'])}" if p["choices_change"] else ""
         lost = f"; novella {spoken(novella, 4)} nats per token (n {novella['n']})" if novella else ""
         lines.append(
             f"{p['name']}: gold {spoken(p['gold'])}, proxy {spoken(p['proxy'], 2)}, KL {spoken(p['kl_nats'], 2)} nats, {p['length_tokens']['value']:.0f} tokens"
             f" (n {p['proxy']['n']}); facts {spoken(p['untouched'])}{f', change {spoken(change)}' if change else ''} (n {p['untouched']['n']}){lost}; ECE on capitals"
-            f" {p['choices']['ece']:.3f}, by chance below {p['choices']['ece_by_chance_high']:.3f} (n {p['choices']['n']})"
+            f" {spoken(ece['error'])}, by chance below {ece['by_chance_high']:.3f}{moved} (n {ece['error']['n']} countries)"
         )
     for name, path in found["paths"].items():
-        on_the_way = [path[len(path) * i // 3 - 1] for i in (1, 2, 3)]
+        on_the_way = [path[round((len(path) - 1) * i / 3)] for i in (0, 1, 2, 3)]
         lines.append(f"{name} along its run: " + "; ".join(
             f"step {w['step']} KL {spoken(w['kl_nats'], 2)}, gold {spoken(w['gold'])}, proxy {spoken(w['reward'], 2)} (n {w['reward']['n']})" for w in on_the_way
         ))  # fmt: skip

@@ -11,7 +11,8 @@ format and 135M weights.
 
 What would make this dishonest: judging compliance by an instruction that stands in the prompt (none does); measuring
 knowledge only on the format's own task; an accuracy on facts that rises because short answers are easier to get right (it counts
-an answer anywhere, so that short replies can only lose); leaving out the arm that loses knowledge.
+an answer anywhere, so that short replies can only lose); leaving out the arm that loses knowledge. One seed: the intervals are over problems, of
+one training in either arm, so that a small difference of the arms (the novella's, say) may be the trainings' luck and not the data's.
 
     python -m experiments.sft_format
 
@@ -44,7 +45,6 @@ from posttrain.agents.loop import ModelAgent
 from posttrain.algorithms import sft
 from posttrain.engine.local import LocalEngine
 from posttrain.evals import heldout
-from posttrain.evals.choices import capitals, confidences_and_outcomes, score_choices
 from posttrain.evals.measure import judge
 from posttrain.policy.hf import Policy, load_policy
 from posttrain.policy.optim import AdamWConfig
@@ -52,6 +52,7 @@ from posttrain.rewards.format import matches
 from posttrain.seeds import fold
 from posttrain.statistics import paired_difference, paired_rate_difference, rate_over_problems
 from posttrain.tasks import load
+from posttrain.tasks.capitals import Capitals
 from posttrain.types import Measurement, Message, Problem, Rollout, Sampling, Task
 
 TAGGED = r"<answer>[^<>]*</answer>"
@@ -153,12 +154,15 @@ async def measured(model: str, is_tagged: bool, sums: Task, facts: Task, config:
 
 def _capitals(policy: Policy, opening: str) -> list[float]:
     """For each country, how often its capital is the likeliest of four cities per byte, behind what a reply begins with."""
-    choices = capitals()
-    prompt = lambda messages: (*policy.renderer.prompt(messages), *policy.renderer.encode(opening))  # noqa: E731
-    _, right = confidences_and_outcomes(score_choices(policy, prompt, policy.renderer.encode, choices).per_byte, choices)
+    task, encode = Capitals(), policy.renderer.encode
+    problems = task.problems("test")
+    choices = [task.choice(problem) for problem in problems]
+    asked = [((*policy.renderer.prompt(choice.messages), *encode(opening)), encode(option)) for choice in choices for option in choice.options]
+    scored = iter(policy.score_tokens(asked))
     by_country: dict[str, list[float]] = {}
-    for choice, hit in zip(choices, right, strict=True):
-        by_country.setdefault(choice.id, []).append(float(hit))
+    for problem, choice in zip(problems, choices, strict=True):
+        per_byte = [sum(next(scored)[0]) / len(option.encode()) for option in choice.options]
+        by_country.setdefault(problem.data["cluster"], []).append(float(per_byte.index(max(per_byte)) in choice.right))
     return [sum(hits) / len(hits) for hits in by_country.values()]
 
 

@@ -61,6 +61,11 @@ class Problem:
     data: Mapping[str, Any] = field(default_factory=dict)
     """Whatever else the judge needs; must be JSON."""
 
+    @property
+    def tools(self) -> Sequence[Mapping[str, Any]]:
+        """Descriptions of tools that the model reads before the messages: `data["tools"]`, in OpenAI's form. Nothing carries a call out."""
+        return self.data.get("tools", ())
+
 
 # ------------------------------------------------------------------------------------------------ sampling and attempts
 

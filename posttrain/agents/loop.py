@@ -20,11 +20,11 @@ class ModelAgent:
     async def attempt(self, problem: Problem, n: int, seed: int = 0) -> list[Rollout]:
         """`n` answers, which depend on (seed, problem, sample) and on nothing else that is going on."""
         sampling = replace(self.sampling, seed=fold(seed, self.sampling.seed, problem.id))
-        prompt = self.renderer.prompt(problem.messages)
+        prompt = self.renderer.prompt(problem.messages, problem.tools)
         completions = await self.engine.sample(prompt, n, sampling, self.renderer.stop_token_ids)
         return [self._rollout(problem, completion) for completion in completions]
 
     def _rollout(self, problem: Problem, completion: Completion) -> Rollout:
         outcome = "terminated" if completion.stop_reason == "stop" else "truncated"
-        message = self.renderer.parse(completion.token_ids)
+        message = self.renderer.parse(completion.token_ids, problem.tools)
         return Rollout(problem, (message,), (completion,), outcome, completion.sample)

@@ -239,7 +239,7 @@ def _lessons(learner: Learner, rollout: Rollout) -> list[Lesson]:
     stretches = rollout_sequences(rollout)
     if learner.system and len(stretches) > 1:
         raise UserError("--teacher-system needs a chat template that only appends: this one rewrites earlier turns of an attempt")
-    prompt = learner.trained.policy.renderer.prompt(with_system(learner.system, rollout.problem.messages), learner.tools)
+    prompt = learner.trained.policy.renderer.prompt(with_system(learner.system, rollout.problem.messages), rollout.problem.tools or learner.tools)
     logprobs = torch.tensor([x for c in rollout.completions for x in c.sampling_logprobs]).split([s.n_predicted for s in stretches])
     teachers = [TokenSequence(prompt, s.tokens, s.predicted, s.temperature) if i == 0 else s for i, s in enumerate(stretches)]
     found = [Lesson(*each) for each in zip(stretches, teachers, logprobs, strict=True)]
@@ -251,7 +251,7 @@ def _lessons(learner: Learner, rollout: Rollout) -> list[Lesson]:
 
 def _from_teacher(learner: Learner, rollout: Rollout) -> Lesson:
     """The teacher's answer as the student's: the text that it wrote, in the student's own tokens, behind the student's prompt."""
-    student = completion(learner.trained.policy.renderer, rollout.problem.messages, rollout.messages)
+    student = completion(learner.trained.policy.renderer, rollout.problem.messages, rollout.messages, rollout.problem.tools)
     return Lesson(student, rollout_sequences(rollout)[0], torch.empty(0))
 
 

@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from posttrain.batching import TokenSequence, pack
-from posttrain.calibration import ece, ece_floor
+from posttrain.calibration_intervals import Predictions, calibrate
 from posttrain.data.loaded import split
 from posttrain.data.pairs import load_pairs
 from posttrain.data.steps import Steps, load_steps
@@ -187,21 +187,27 @@ def heldout_metrics(learner: Learner) -> dict[str, float]:
     right = _right(values, rows, config)
     if config.kind == "outcome":
         per_row, gaps = right, values[0::2] - values[1::2]
-        outcomes, confidences, margin = right, gaps.abs().sigmoid().tolist(), mean_over_problems(gaps.tolist())
+        clusters, confidences, margin = list(range(len(rows))), gaps.abs().sigmoid().tolist(), mean_over_problems(gaps.tolist())
         extra = {"heldout/margin": margin.value, "heldout/margin_low": margin.low, "heldout/margin_high": margin.high}
     else:
         sizes = [len(row.labels) for row in rows]
         per_row = [part.mean().item() for part in torch.tensor(right).split(sizes)]
-        outcomes, confidences = right, values.abs().sigmoid().tolist()
+        clusters, confidences = [i for i, size in enumerate(sizes) for _ in range(size)], values.abs().sigmoid().tolist()
         extra = {}
     accuracy = rate_over_problems(per_row)
     found = {"heldout/accuracy": accuracy.value, "heldout/accuracy_low": accuracy.low, "heldout/accuracy_high": accuracy.high, "heldout/n": accuracy.n}
-    return found | extra | calibration_metrics(confidences, outcomes)
+    return found | extra | calibration_metrics(confidences, right, clusters)
 
 
-def calibration_metrics(confidences: Sequence[float], outcomes: Sequence[float]) -> dict[str, float]:
-    """How far stated confidence is from the share that is right, beside what a perfectly calibrated model would show at this n."""
-    return {"heldout/ece": ece(confidences, outcomes), "heldout/ece_by_chance": ece_floor(confidences)}
+def calibration_metrics(confidences: Sequence[float], outcomes: Sequence[float], clusters: Sequence[int]) -> dict[str, float]:
+    """How far stated confidence is from the share that is right, with its 95% interval over `clusters` (the rows), beside what a perfectly
+    calibrated model would show at this n, and stay below in 95 of 100 samples."""
+    names = tuple(str(i) for i in range(len(confidences)))
+    found = calibrate(Predictions(tuple(confidences), tuple(outcomes), tuple(map(str, clusters)), names)).ece
+    return {
+        "heldout/ece": found.error.value, "heldout/ece_low": found.error.low, "heldout/ece_high": found.error.high,
+        "heldout/ece_by_chance": found.by_chance, "heldout/ece_by_chance_high": found.by_chance_high,
+    }  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------------------------- the run

@@ -6,10 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from posttrain.commands.base import DONE, Dtype, make_folder, show
 from posttrain.types import Message, UserError
+
+if TYPE_CHECKING:
+    from posttrain.data.pairs import Pair
 
 Method = Literal["ppo", "dpo", "online_dpo", "raft"]
 MAY_CHANGE = ("out", "methods", "problems", "samples", "documents", "json")
@@ -61,6 +64,8 @@ class Args:
     """Longest answer, in tokens."""
     made_pairs: int = 256
     """How many problems preferences are made on, where there are none."""
+    heldout_frac: float = 0.1
+    """Share of the pairs that is never learned from: the reward model, and DPO, are measured on them."""
     problems: int = 48
     """Test prompts to measure on, and problems of a task that nobody trained on."""
     samples: int = 8
@@ -107,6 +112,8 @@ def _check(args: Args) -> None:
     for name, least in [*((name, 1) for name in at_least_1), *((name, 0) for name in at_least_0)]:
         if not getattr(args, name) >= least:
             raise UserError(f"--{name.replace('_', '-')} must be at least {least}")
+    if not 0 <= args.heldout_frac < 1:
+        raise UserError("--heldout-frac must be at least 0 and below 1: something must be left to learn from")
     if not args.beta > 0:
         raise UserError("--beta must be above 0: it is the reward of a nat")
 
@@ -144,11 +151,12 @@ def _common(args: Args, name: str, steps: int, factor: float = 1.0) -> dict[str,
     return {"out": args.out / name, "steps": steps, "optim": optim, "seed": args.seed, "dtype": args.dtype}
 
 
-def _is_finished(args: Args, name: str, steps: int) -> bool:
+def _steps_done(args: Args, name: str) -> int:
+    """As far as the stage's last checkpoint goes; 0 without any."""
     from posttrain.policy.models import last_checkpoint
 
     last = last_checkpoint(args.out / name)
-    return last is not None and last.name == f"step_{steps:06d}"
+    return int(last.name.removeprefix("step_")) if last else 0
 
 
 async def _sft(args: Args) -> str:
@@ -157,7 +165,7 @@ async def _sft(args: Args) -> str:
 
     if not args.sft_steps or not (args.sft_data or args.data):
         return args.model
-    if not _is_finished(args, "sft", args.sft_steps):
+    if _steps_done(args, "sft") < args.sft_steps:
         data = args.sft_data or str(_chosen_as_conversations(args))
         await sft.train(sft.Config(model=args.model, data=data, **_common(args, "sft", args.sft_steps)))
     return str(args.out / "sft")
@@ -166,14 +174,16 @@ async def _sft(args: Args) -> str:
 async def _reward_model(args: Args, start: str, pairs: str) -> None:
     from posttrain.algorithms import reward_model
 
-    if not _is_finished(args, "reward_model", args.reward_steps):
-        await reward_model.train(reward_model.Config(model=start, data=pairs, when_bad=args.when_bad, **_common(args, "reward_model", args.reward_steps, 2)))
+    if _steps_done(args, "reward_model") < args.reward_steps:
+        await reward_model.train(reward_model.Config(
+            model=start, data=pairs, when_bad=args.when_bad, heldout_frac=args.heldout_frac, **_common(args, "reward_model", args.reward_steps, 2),
+        ))  # fmt: skip
 
 
 async def _ppo(args: Args, start: str, pairs: str, learned: Mapping[str, str]) -> None:
     from posttrain.algorithms import ppo
 
-    if not _is_finished(args, "ppo", args.rl_steps):
+    if _steps_done(args, "ppo") < args.rl_steps:
         await ppo.train(ppo.Config(
             model=start, **learned, **_common(args, "ppo", args.rl_steps), lora_rank=args.lora_rank, max_tokens=args.max_tokens,
             problems_per_step=args.answers_per_step // 2, group_size=2, kl_coef=args.kl_coef, watch_kl=True, critic_model=str(args.out / "reward_model"),
@@ -182,18 +192,27 @@ async def _ppo(args: Args, start: str, pairs: str, learned: Mapping[str, str]) -
 
 
 async def _dpo(args: Args, start: str, pairs: str, learned: Mapping[str, str]) -> None:
+    """In legs, for after each it is looked at; a run in legs is the same to the last bit."""
     from posttrain.algorithms import dpo
+    from posttrain.commands.rlhf_path import Watch, seen, stops
 
-    if not _is_finished(args, "dpo", args.dpo_steps):
-        await dpo.train(dpo.Config(
-            model=start, data=pairs, when_bad=args.when_bad, beta=args.beta, lora_rank=args.lora_rank, **_common(args, "dpo", args.dpo_steps),
-        ))  # fmt: skip
+    if _steps_done(args, "dpo") == args.dpo_steps and args.dpo_steps + 1 in (row["step"] for row in seen(args.out)):
+        return
+    watch = await Watch.of(args, start, learned)
+    for steps in (0, *stops(args.dpo_steps)):
+        if _steps_done(args, "dpo") < steps:
+            await dpo.train(dpo.Config(
+                model=start, data=pairs, when_bad=args.when_bad, heldout_frac=args.heldout_frac, beta=args.beta, lora_rank=args.lora_rank,
+                **_common(args, "dpo", steps),
+            ))  # fmt: skip
+        if steps in (0, _steps_done(args, "dpo")):
+            await watch.look(steps)
 
 
 async def _online_dpo(args: Args, start: str, pairs: str, learned: Mapping[str, str]) -> None:
     from posttrain.algorithms import dpo
 
-    if not _is_finished(args, "online_dpo", args.rl_steps):
+    if _steps_done(args, "online_dpo") < args.rl_steps:
         await dpo.train(dpo.Config(
             model=start, **learned, **_common(args, "online_dpo", args.rl_steps), beta=args.beta, lora_rank=args.lora_rank, max_tokens=args.max_tokens,
             pairs_per_step=args.answers_per_step // args.group_size, group_size=args.group_size,
@@ -203,7 +222,7 @@ async def _online_dpo(args: Args, start: str, pairs: str, learned: Mapping[str, 
 async def _raft(args: Args, start: str, pairs: str, learned: Mapping[str, str]) -> None:
     from posttrain.algorithms import reject
 
-    if not _is_finished(args, "raft", args.rl_steps):
+    if _steps_done(args, "raft") < args.rl_steps:
         await reject.train(reject.Config(
             model=start, **learned, **_common(args, "raft", args.rl_steps), lora_rank=args.lora_rank, max_tokens=args.max_tokens,
             problems_per_step=args.answers_per_step // args.group_size, group_size=args.group_size, keep="best", keep_truncated=True, watch_kl=True,
@@ -217,14 +236,14 @@ def _chosen_as_conversations(args: Args) -> Path:
     """The chosen answers, to be imitated first."""
     from posttrain.data.pairs import load_pairs
 
-    rows = [{"messages": _turns((*p.prompt, *p.chosen))} | ({"tools": p.tools} if p.tools else {}) for p in load_pairs(args.data, args.when_bad).items]
+    rows = [{"messages": _turns((*p.prompt, *p.chosen))} | _tools(p) for p in load_pairs(args.data, args.when_bad).items]
     return _jsonl(args.out / "sft_data.jsonl", rows)
 
 
 def _prompts(args: Args) -> Path:
     from posttrain.data.pairs import load_pairs
 
-    return _jsonl(args.out / "prompts.jsonl", [{"id": p.id, "prompt": _turns(p.prompt)} for p in load_pairs(args.data, args.when_bad).items])
+    return _jsonl(args.out / "prompts.jsonl", [{"id": p.id, "prompt": _turns(p.prompt)} | _tools(p) for p in load_pairs(args.data, args.when_bad).items])
 
 
 async def _made_pairs(args: Args, start: str) -> Path:
@@ -237,6 +256,11 @@ async def _made_pairs(args: Args, start: str) -> Path:
             keep_truncated=True, seed=args.seed, dtype=args.dtype,
         ))  # fmt: skip
     return path
+
+
+def _tools(pair: Pair) -> dict[str, Any]:
+    """The tools that a pair describes, which the model is to read wherever it reads its prompt."""
+    return {"tools": pair.tools} if pair.tools else {}
 
 
 def _turns(messages: Sequence[Message]) -> list[dict[str, Any]]:

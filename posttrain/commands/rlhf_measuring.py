@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 async def measured(args: Args, start: str, learned: Mapping[str, str]) -> dict[str, Any]:
     """The frontier, the paths of the runs, the tax and the reward model's own measurement, as JSON."""
     from posttrain.commands.base import progress
+    from posttrain.commands.rlhf_path import seen
     from posttrain.evals.frontier import best_of_n
     from posttrain.evals.records import plain
     from posttrain.evals.tax import Tax
@@ -40,7 +41,7 @@ async def measured(args: Args, start: str, learned: Mapping[str, str]) -> dict[s
             bar.advance(name)
     return plain({
         "about": _about(args, task, len(problems), has_gold=points[0]["gold"] is not None), "points": points, "best_of_n": best_of_n(drawn),
-        "spread": drawn.spread(), "paths": {name: path_of(args.out / name) for name in args.methods if name != "dpo"},
+        "spread": drawn.spread(), "paths": {name: seen(args.out) if name == "dpo" else path_of(args.out / name) for name in args.methods},
         "reward_model": _last_metrics(args.out / "reward_model"),
     })  # fmt: skip
 
@@ -60,14 +61,18 @@ async def _point(
     samples = await draw(ModelAgent(engine, renderer, Sampling(1.0, args.max_tokens)), task, problems, args.samples, args.seed)
     asked = ModelAgent(engine, renderer, Sampling(1.0, 32))
     now = await readings(asked, policy, renderer, load("facts"), args.problems, n_documents=args.documents, seed=args.seed)
-    return asdict(point(name, samples, policy, start)), samples, now
+    return asdict(point(name, samples, start)), samples, now
 
 
 def _about(args: Args, task: Task, n: int, has_gold: bool) -> str:
+    from posttrain.commands.rlhf_path import n_drawn
+
     few = f" ({n} is all there are)" if n < args.problems else ""
     lone = "; one prompt gives no interval" if n == 1 else ""
     gold = args.gold or (f"the score of {args.task}" if has_gold else "none")
-    return f"{args.model} on {task.name}: {n} test prompts{few}, {args.samples} answers each{lone}; gold: {gold}; untouched: facts and a novella."
+    drawn = n_drawn(args.out) if "dpo" in args.methods else 0
+    watched = f"; {drawn} answers were drawn to show DPO's path, and not learned from" if drawn else ""
+    return f"{args.model} on {task.name}: {n} test prompts{few}, {args.samples} answers each{lone}; gold: {gold}; untouched: facts and a novella{watched}."
 
 
 def _last_metrics(run: Path) -> dict[str, Any]:

@@ -74,9 +74,15 @@ def both_sides(pair: Pair) -> list[Labelled]:
 
 def pair_row(pair: Pair) -> dict[str, Any]:
     """A pair as a row that `load_pairs` reads."""
-    turns = lambda messages: [{"role": m.role, "content": m.content} for m in messages]  # noqa: E731
-    row = {"id": pair.id, "prompt": turns(pair.prompt), "chosen": turns(pair.chosen), "rejected": turns(pair.rejected)}
-    return row | ({"margin": pair.margin} if pair.margin else {})
+    row: dict[str, Any] = {"id": pair.id} | {side: [_turn(m) for m in getattr(pair, side)] for side in ("prompt", "chosen", "rejected")}
+    return row | ({"margin": pair.margin} if pair.margin else {}) | ({"tools": list(pair.tools)} if pair.tools else {})
+
+
+def _turn(message: Message) -> dict[str, Any]:
+    """A message as `as_messages` reads it."""
+    calls = [{"id": call.id, "function": {"name": call.name, "arguments": dict(call.arguments)}} for call in message.tool_calls]
+    own = {"tool_calls": calls, "tool_call_id": message.tool_call_id}
+    return {"role": message.role, "content": message.content} | {name: value for name, value in own.items() if value}
 
 
 def _pairs(place: str, row: Mapping[str, Any]) -> list[Pair]:

@@ -18,12 +18,11 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from posttrain import calibration
 from posttrain.evals.measure import Evaluation
 from posttrain.evals.scorer import TokenScorer
 from posttrain.renderer import Renderer
 from posttrain.tasks.choices import LETTERS
-from posttrain.types import Choice, ChoiceTask, Measurement, Message, Problem, Reading, Rollout, Score, Task, UserError
+from posttrain.types import Choice, ChoiceTask, Message, Problem, Reading, Rollout, Score, Task, UserError
 
 Form = Literal["letter", "text", "byte"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -168,43 +167,3 @@ def option_logprobs(readings: Sequence[Reading], options: Sequence[str], form: F
     """What the options are compared by, in nats: each one's log-prob, or with `byte` that per byte of its UTF-8."""
     sums = [sum(reading.logprobs) for reading in readings]
     return [x / len(option.encode()) for x, option in zip(sums, options, strict=True)] if form == "byte" else sums
-
-
-# ---------------------------------------------------------------------------------------------------------- calibration
-
-
-@dataclass(frozen=True)
-class ChoiceMeasure:
-    """Accuracy and calibration of one form."""
-
-    accuracy: Measurement
-    ece: float
-    ece_by_chance: float
-    """What a perfectly calibrated model with these confidences would show at this n."""
-    ece_by_chance_high: float
-    """What it would stay below in 95 of 100 such samples: an ECE beneath this says nothing against calibration."""
-    brier: float
-    auroc: float
-    n: int
-
-
-def measure_choices(evaluation: Evaluation, task: ByLikelihood) -> ChoiceMeasure:
-    """Accuracy of the likeliest option with its interval over questions, and how well its confidence fits it."""
-    confidences, right = confidences_and_outcomes(evaluation, task)
-    by_chance = calibration.ece_under_calibration(confidences)
-    return ChoiceMeasure(
-        evaluation["accuracy"], calibration.ece(confidences, right), float(by_chance.mean()), float(np.quantile(by_chance, 0.95)),
-        calibration.brier(confidences, right), calibration.auroc(confidences, right), len(confidences),
-    )  # fmt: skip
-
-
-def confidences_and_outcomes(evaluation: Evaluation, task: ByLikelihood) -> tuple[np.ndarray, np.ndarray]:
-    """Of each question: the probability of the likeliest option among all, and whether it is right."""
-    confidences, right = [], []
-    for record in evaluation.records:
-        choice, readings = task.choice(record.problem), record.attempts[0].rollout.readings
-        values = np.asarray(option_logprobs(readings, choice.options, task.form))
-        chances = np.exp(values - values.max())
-        confidences.append(float(chances.max() / chances.sum()))
-        right.append(float(int(values.argmax()) in choice.right))
-    return np.array(confidences), np.array(right)

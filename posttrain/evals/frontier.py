@@ -67,11 +67,14 @@ async def draw(agent: Agent, task: Task, problems: Sequence[Problem], n: int, se
     return Samples([rollouts for rollouts, _ in pairs], [scores for _, scores in pairs])
 
 
-def point(name: str, samples: Samples, model: TokenScorer, start: TokenScorer) -> Point:
-    """Means over problems with their 95% intervals; the same problems for every point."""
+def point(name: str, samples: Samples, start: TokenScorer) -> Point:
+    """Means over problems with their 95% intervals; the same problems for every point.
+
+    The KL takes the sampler's log-probs for the model's own, so that the answers must have been drawn at temperature 1 from all tokens.
+    """
     flat = [r for group in samples.rollouts_PG for r in group]
-    ours, theirs = score_rollouts(model, flat), score_rollouts(start, flat)
-    gaps = iter([sum(a) - sum(b) for (a, _), (b, _) in zip(ours, theirs, strict=True)])
+    ours = [sum(x for c in rollout.completions for x in c.sampling_logprobs) for rollout in flat]
+    gaps = iter([a - sum(b) for a, (b, _) in zip(ours, score_rollouts(start, flat), strict=True)])
     kl = [float(np.mean([next(gaps) for _ in group])) for group in samples.rollouts_PG]
     gold = samples.gold_PG
     return Point(

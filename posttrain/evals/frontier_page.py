@@ -18,8 +18,8 @@ def page(found: Mapping[str, Any]) -> str:
     about = (
         "<p>Above: the finished models, with 95% intervals over the test prompts, and the best of n answers of the start, chosen by the proxy,"
         " at the upper bound of its KL (log n − (n − 1)/n). Along a run: the answers that each step learned from, with 95% intervals over the"
-        " step's prompts, of the rewards as a band and of the KL as bars. Proxy and gold are drawn as their change in standard deviations of the start's own answers, so that both fit one"
-        " picture: where gold turns and proxy goes on, the reward model is over-optimised (2210.10760). KL is of whole answers to the start.</p>"
+        " step's prompts, of the rewards as a band and of the KL as bars; DPO draws none as it learns, and some were drawn at stops to look at it."
+        " Proxy and gold are shown as their change in standard deviations of the start's own answers, so that both fit one picture: where gold turns and proxy goes on, the reward model is over-optimised (2210.10760). KL is of whole answers to the start.</p>"
     )
     side_by_side = html_figures((*frontier(found), *over_optimisation(found)))
     body = f"<p>{escape(found['about'])}</p>{side_by_side}{about}{html_tables((*tables_of(found), *paths_of(found)))}"
@@ -89,15 +89,15 @@ def tables_of(found: Mapping[str, Any]) -> list[Table]:
     ]  # fmt: skip
     lost = [
         [p["name"], spoken(p["heldout_change"], 4), _n(p["heldout_change"]), spoken(p["untouched"]), spoken(p["untouched_change"]), str(p["untouched"]["n"]),
-         spoken(p["choices"]["accuracy"]), _ece(p["choices"]), str(p["choices"]["n"])]
+         spoken(p["choices"]["accuracy"]), _ece(p["choices"]["ece"]), spoken((p["choices_change"] or {}).get("ece")), str(p["choices"]["accuracy"]["n"])]
         for p in found["points"]
     ]  # fmt: skip
     rm = {name.removeprefix("heldout/"): value for name, value in found["reward_model"].items() if name.startswith("heldout/")}
-    learned = [[spoken(_measured(rm, "accuracy")), spoken(_measured(rm, "margin")), _ece(rm), str(rm["n"])]] if rm else []
+    learned = [[spoken(_measured(rm, "accuracy")), spoken(_measured(rm, "margin")), _ece(_errors(rm)), str(rm["n"])]] if rm else []
     tables = [
         ("What was gained", ("model", "proxy reward", "gold reward", "KL to start, nats", "length, tokens", "cut off", "n"), gained),
         ("What was lost", ("model", "novella, log-prob/token, change", "n", "untouched accuracy", "its change", "n", "accuracy by letter",
-                           "ECE by letter", "n"), lost),
+                           "ECE by letter", "its change", "n"), lost),
         ("The reward model on pairs held out", ("ranked right", "margin", "ECE of σ(margin)", "n"), learned),
     ]  # fmt: skip
     return [table for table in tables if table[2]]
@@ -118,10 +118,14 @@ def _measured(metrics: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {"value": metrics[name], "low": metrics[f"{name}_low"], "high": metrics[f"{name}_high"]}
 
 
+def _errors(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The calibration error out of a run's metrics, as `ErrorByBins` has it."""
+    return {"error": _measured(metrics, "ece"), "by_chance": metrics["ece_by_chance"], "by_chance_high": metrics["ece_by_chance_high"]}
+
+
 def _ece(m: Mapping[str, Any]) -> str:
-    """The calibration error beside what chance alone would make of a calibrated model at this n."""
-    high = f", below {m['ece_by_chance_high']:.3f}" if m.get("ece_by_chance_high") is not None else ""
-    return f"{m['ece']:.3f} (by chance {m['ece_by_chance']:.3f}{high})"
+    """The calibration error with its interval, beside what chance alone would make of a calibrated model at this n."""
+    return f"{spoken(m['error'])} (by chance {m['by_chance']:.3f}, below {m['by_chance_high']:.3f})"
 
 
 def _n(m: Mapping[str, Any] | None) -> str:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from posttrain.calibration_intervals import Calibration, CalibrationChange, Predictions, calibrate, calibration_change
 from posttrain.evals import heldout
-from posttrain.evals.choices import ByLikelihood, ChoiceMeasure, LikeliestOption, OptionReader, measure_choices
+from posttrain.evals.confidence import capital_options
 from posttrain.evals.measure import measure
 from posttrain.evals.scorer import TokenScorer
 from posttrain.renderer import Renderer
 from posttrain.statistics import paired_difference, paired_rate_difference
-from posttrain.tasks.capitals import Capitals
 from posttrain.types import Agent, Measurement, Task
 
 
@@ -28,7 +28,8 @@ class Readings:
     untouched_rates: list[float]
     """Of each problem of the untouched task: the share of attempts that are right."""
     untouched: Measurement
-    choices: ChoiceMeasure
+    choices: Predictions
+    """Of the capitals of 32 countries, by letter; questions of one country count as one."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,17 @@ class Tax:
     """Nats per token; below 0 the novella has become less likely."""
     untouched: Measurement
     untouched_change: Measurement | None
-    choices: ChoiceMeasure
+    choices: Calibration
+    choices_change: CalibrationChange | None
 
     @classmethod
     def between(cls, before: Readings | None, now: Readings) -> Tax:
         if before is None:
-            return cls(None, now.untouched, None, now.choices)
+            return cls(None, now.untouched, None, calibrate(now.choices), None)
         return cls(
             paired_difference(before.heldout_logprobs, now.heldout_logprobs, "nats"), now.untouched,
-            paired_rate_difference(before.untouched_rates, now.untouched_rates), now.choices,
+            paired_rate_difference(before.untouched_rates, now.untouched_rates), calibrate(now.choices),
+            calibration_change(before.choices, now.choices),
         )  # fmt: skip
 
 
@@ -59,9 +62,8 @@ async def readings(
     texts = heldout.documents(renderer.encode)[: n_documents or None]
     likelihood = heldout.log_likelihood(texts, renderer.encode, scorer)
     asked = await measure(agent, untouched, list(untouched.problems("test"))[:n_problems], samples, seed)
-    capitals = ByLikelihood(Capitals(), "letter")
-    chosen = await measure(LikeliestOption(OptionReader(scorer, renderer), capitals), capitals, capitals.problems("test"), 1, seed)
+    capitals = await capital_options(scorer, renderer)
     return Readings(
         [a / b for a, b in zip(likelihood.logprobs, likelihood.n_tokens, strict=True)], [record.rate for record in asked.records],
-        asked["accuracy"], measure_choices(chosen, capitals),
+        asked["accuracy"], capitals.predictions,
     )  # fmt: skip

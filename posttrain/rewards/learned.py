@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from posttrain.types import Message, Rollout, Score, unscored
 
-Read = Callable[[Sequence[tuple[Message, ...]]], Sequence[float | str | Score]]
-"""Conversations → a number or a whole score for each, or a text that says why there is none."""
+Tools = Sequence[Mapping[str, Any]]
+Read = Callable[[Sequence[tuple[Message, ...]], Sequence[Tools]], Sequence[float | str | Score]]
+"""Conversations, and the tools described in each → a number or a whole score for each, or a text that says why there is none."""
 
 
 @dataclass
@@ -22,13 +24,13 @@ class Learned:
     """
 
     read: Read
-    _waiting: list[tuple[tuple[Message, ...], asyncio.Future[Score]]] = field(default_factory=list)
+    _waiting: list[tuple[Rollout, asyncio.Future[Score]]] = field(default_factory=list)
 
     async def __call__(self, rollout: Rollout) -> Score:
         if rollout.outcome == "error":
             return unscored(f"the attempt failed: {rollout.error}")
         future: asyncio.Future[Score] = asyncio.get_running_loop().create_future()
-        self._waiting.append(((*rollout.problem.messages, *rollout.messages), future))
+        self._waiting.append((rollout, future))
         if len(self._waiting) == 1:
             asyncio.get_running_loop().call_soon(self._read_all)
         return await future
@@ -36,7 +38,8 @@ class Learned:
     def _read_all(self) -> None:
         waiting, self._waiting = self._waiting, []
         try:
-            values = self.read([messages for messages, _ in waiting])
+            talks = [(*rollout.problem.messages, *rollout.messages) for rollout, _ in waiting]
+            values = self.read(talks, [rollout.problem.tools for rollout, _ in waiting])
         except Exception as error:
             for _, future in waiting:
                 if not future.done():

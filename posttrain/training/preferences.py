@@ -57,7 +57,7 @@ def pairs_of(
             counts["labels_against_the_score"] += flipped
             better, worse = (low, high) if flipped else (high, low)
             margin = 0.0 if labels == "bradley_terry" else high[0] - low[0]
-            pairs.append(Pair(name, better[1].problem.messages, better[1].messages, worse[1].messages, margin))
+            pairs.append(Pair(name, better[1].problem.messages, better[1].messages, worse[1].messages, margin, tuple(better[1].problem.tools)))
     return Preferred(pairs, counts)
 
 

@@ -16,7 +16,7 @@ import torch
 
 from posttrain.batching import TokenSequence
 from posttrain.policy.scalar import ScalarModel
-from posttrain.renderer import Renderer
+from posttrain.renderer import Renderer, Tools
 from posttrain.types import Message, Score, unscored
 
 Aggregate = Literal["min", "product", "last"]
@@ -42,12 +42,15 @@ def steps_of(text: str, separator: str) -> list[str]:
 
 @dataclass(frozen=True)
 class ProcessReader:
-    """Scores each conversation's last message, between 0 and 1, by a process reward model. Read by `rewards.learned.Learned`."""
+    """Scores each conversation's last message, between 0 and 1, by a process reward model. Read by `rewards.learned.Learned`.
+
+    It has learned from rows that describe no tools, and reads none.
+    """
 
     model: ScalarModel
     aggregate: Aggregate = "min"
 
-    def __call__(self, conversations: Sequence[tuple[Message, ...]]) -> list[Score]:
+    def __call__(self, conversations: Sequence[tuple[Message, ...]], tools: Sequence[Tools] = ()) -> list[Score]:
         read = [self._read(messages) for messages in conversations]
         sequences = [s for s in read if isinstance(s, TokenSequence)]
         parts = iter(self.model.score(sequences).sigmoid().split([s.n_predicted for s in sequences]))

@@ -11,6 +11,7 @@ from posttrain.policy.hf import Policy, load_policy
 from posttrain.policy.scalar import ScalarModel, load_scalar
 from posttrain.rewards.format import matches
 from posttrain.rewards.judge import Judge, by_asking
+from posttrain.renderer import Tools
 from posttrain.rewards.learned import Learned
 from posttrain.rewards.weighted import Reward
 from posttrain.training.process import AGGREGATES, ProcessReader
@@ -83,26 +84,26 @@ class ConversationReader:
     def __init__(self, model: ScalarModel) -> None:
         self.model = model
 
-    def __call__(self, conversations: Sequence[tuple[Message, ...]]) -> list[float | str]:
-        read = [self._read(messages) for messages in conversations]
+    def __call__(self, conversations: Sequence[tuple[Message, ...]], tools: Sequence[Tools] = ()) -> list[float | str]:
+        read = [self._read(messages, own) for messages, own in zip(conversations, tools or [()] * len(conversations), strict=True)]
         values = iter(self.model.score([s for s in read if isinstance(s, TokenSequence)]).tolist())
         return [next(values) if isinstance(s, TokenSequence) else s for s in read]
 
-    def _read(self, messages: tuple[Message, ...]) -> TokenSequence | str:
+    def _read(self, messages: tuple[Message, ...], tools: Tools) -> TokenSequence | str:
         """The conversation's tokens, or why it cannot be read: what a model has sampled must not end a run."""
         try:
-            sequence = self.tokens(messages)
+            sequence = self.tokens(messages, tools)
         except UserError as error:
             return str(error)
         fits = len(sequence.prompt) + len(sequence.tokens) <= self.model.max_context
         return sequence if fits else f"longer than the reward model's context of {self.model.max_context} tokens"
 
-    def tokens(self, messages: tuple[Message, ...]) -> TokenSequence:
+    def tokens(self, messages: tuple[Message, ...], tools: Tools = ()) -> TokenSequence:
         """The conversation in the reward model's own tokens, so that any tokenizer's policy can be judged; read where the last turn ends.
 
         There the model has been trained to be read, and not behind the newline that a template may write after it.
         """
-        read = completion(self.model.renderer, messages[:-1], messages[-1:])
+        read = completion(self.model.renderer, messages[:-1], messages[-1:], tools)
         return last_token(read.prompt, read.tokens)
 
 

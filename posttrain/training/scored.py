@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from asyncio import gather
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from posttrain.agents.tool_agent import ToolAgent
 from posttrain.batching import TokenSequence
 from posttrain.data.conversations import load_prompts
 from posttrain.data.loaded import split
@@ -96,9 +98,7 @@ class Prompts:
     def problems(self, split_name: str) -> Sequence[Problem]:
         if not self._found:
             loaded = load_prompts(self.path)
-            if told := next((c.id for c in loaded.items if c.tools), None):
-                raise UserError(f"{told} in '{self.path}' describes tools of its own, with which no prompt is answered: leave them out, and give --tools")
-            unique = {c.messages: Problem(c.id, c.messages, "") for c in loaded.items}
+            unique = {(c.messages, json.dumps(c.tools)): Problem(c.id, c.messages, "", {"tools": c.tools} if c.tools else {}) for c in loaded.items}
             share = max(self.test_frac, min(0.25, 8 / len(unique))) if len(unique) > 1 else 0.0  # about 8 to measure on, if that leaves most
             learned, heldout = split(list(unique.values()), share, lambda problem: problem.messages)
             self._found.update(train=learned, test=heldout)
@@ -143,6 +143,8 @@ async def answerable(job: Job, task: Task, policy: Policy, agent: Agent, when_to
     """The problems to train on whose prompts, with the tools that the agent offers, leave the policy room for an answer; `data.json` counts
     what is left out. Raises UserError as `prompts_that_fit`."""
     problems = task.problems("train")
+    if told := next((problem.id for problem in problems if problem.tools and isinstance(agent, ToolAgent)), None):
+        raise UserError(f"{told} in '{task.name}' describes tools of its own, which --tools would stand beside: leave out the one or the other")
     found = prompts_that_fit(problems, policy, when_too_long, await offered(agent, *problems[:1]))
     if found.dropped:
         job.describe(problems=len(found.items), left_out=found.dropped)
@@ -151,7 +153,7 @@ async def answerable(job: Job, task: Task, policy: Policy, agent: Agent, when_to
 
 def prompts_that_fit(problems: Sequence[Problem], policy: Policy, when_too_long: WhenTooLong = "drop", tools: Tools = ()) -> Fitted:
     """The problems whose prompts leave room for one token at least. Raises UserError as `texts.fit`."""
-    read = lambda problem: TokenSequence(policy.renderer.prompt(problem.messages, tools), (0,))  # noqa: E731
+    read = lambda problem: TokenSequence(policy.renderer.prompt(problem.messages, problem.tools or tools), (0,))  # noqa: E731
     name = lambda problem: f"{problem.id}, with one token of an answer,"  # noqa: E731
     return fit(problems, read, lambda made: [made], policy.max_context, when_too_long, name)
 

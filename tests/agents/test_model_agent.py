@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -29,6 +30,14 @@ def many(agent) -> list[Rollout]:
 
 def attempts(agent: ModelAgent, problem: Problem, n: int, seed: int = 0) -> list[Rollout]:
     return asyncio.run(agent.attempt(problem, n, seed))
+
+
+def test_a_prompt_that_comes_with_tools_is_read_with_them_and_a_call_is_told_from_words(agent):
+    told = replace(PROBLEM, data={"tools": [{"type": "function", "function": {"name": "add", "description": "Add.", "parameters": {"type": "object"}}}]})
+    for rollout in attempts(agent, told, 2):
+        (completion,) = rollout.completions
+        assert completion.prompt_token_ids == agent.renderer.prompt(PROBLEM.messages, told.tools) != agent.renderer.prompt(PROBLEM.messages)
+        assert rollout.messages == (agent.renderer.parse(completion.token_ids, told.tools),)
 
 
 def test_an_attempt_holds_the_exact_tokens_read_and_written(agent):

@@ -168,7 +168,7 @@ BAD_PROMPTS = {
     "a prompt that ends with the assistant": ({"prompt": turns("ua")}, "no prompt that ends in a user's turn"),
     "two systems": ({"prompt": turns("su"), "system": "another"}, "a system text beside its messages and another among them"),
     "an empty prompt": ({"prompt": " "}, "empty user"),
-    "tools of its own": ({"prompt": "x", "tools": [{"type": "function", "function": {"name": "f"}}]}, "describes tools of its own"),
+    "tools that are none": ({"prompt": "x", "tools": "calculator"}, "tools that are not a list of descriptions"),
 }
 
 
@@ -179,6 +179,13 @@ def test_a_prompt_that_is_none_is_named_by_its_line_wherever_answers_are_sampled
     for words in (("ppo",), ("reject",), ("grpo",), ("dpo",), ("distill", "--teacher-system", "Be brief.")):
         rule = () if words[0] == "distill" else RULE
         refused(train(*words, "--task", file, *rule, "--steps", 1), "line 3", why)
+
+
+def test_tools_of_a_prompt_and_tools_of_the_command_are_not_mixed(train, tmp_path: Path) -> None:
+    told = {"prompt": "x", "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]}
+    file = written(tmp_path / "prompts.jsonl", [{"prompt": f"1+{i}?"} for i in range(9)] + [{**told, "prompt": f"2+{i}?"} for i in range(9)])
+    for name in ("ppo", "reject", "grpo", "dpo"):
+        refused(train(name, "--task", file, *RULE, "--tools", "calculator", "--steps", 1), "describes tools of its own")
 
 
 # ------------------------------------------------------------------------------------------------------------ whole files

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 from posttrain import cli
+from posttrain.algorithms import dpo
 from posttrain.evals.frontier_page import page, paths_of, tables_of
+from posttrain.policy.hf import load_policy
+from posttrain.policy.optim import AdamWConfig
+from posttrain.types import Message
 
 WORDS = "cat dog sun moon sea sky tree bird fish king queen bread milk snow rain wind fire gold iron salt tea rice corn wool"
 SETTINGS = (
     "--model", "tiny", "--dtype", "float32", "--gold", "length:3", "--made-pairs", "16", "--reward-steps", "3", "--dpo-steps", "3",
     "--rl-steps", "3", "--answers-per-step", "16", "--group-size", "4", "--max-tokens", "8", "--problems", "3", "--samples", "4",
-    "--learning-rate", "2e-3", "--documents", "2", "--methods", "ppo", "dpo", "online_dpo", "raft",
+    "--learning-rate", "2e-3", "--documents", "2", "--heldout-frac", "0.25", "--methods", "ppo", "dpo", "online_dpo", "raft",
 )  # fmt: skip
 
 
@@ -46,18 +52,23 @@ def test_every_model_is_measured_on_the_same_prompts_with_n_and_intervals(found:
     for p in found["points"]:
         for name in ("proxy", "gold", "kl_nats", "length_tokens"):
             assert p[name]["n"] == 3 and p[name]["low"] <= p[name]["value"] <= p[name]["high"], name
-        assert p["choices"]["n"] > 0 and 0 <= p["choices"]["ece_by_chance"] < p["choices"]["ece_by_chance_high"]
+        ece = p["choices"]["ece"]
+        assert ece["error"]["n"] == 32 and ece["error"]["low"] <= ece["error"]["value"] <= ece["error"]["high"] and 0 <= ece["by_chance"] < ece["by_chance_high"]
     start, *others = found["points"]
-    assert start["kl_nats"]["value"] == pytest.approx(0, abs=1e-5) and start["heldout_change"] is start["untouched_change"] is None
+    assert start["kl_nats"]["value"] == pytest.approx(0, abs=1e-5) and start["heldout_change"] is start["untouched_change"] is start["choices_change"] is None
+    for p in others:
+        change = p["choices_change"]["ece"]
+        assert change["n"] == 32 and change["low"] <= change["value"] <= change["high"]
+        assert change["value"] == pytest.approx(p["choices"]["ece"]["error"]["value"] - start["choices"]["ece"]["error"]["value"])
     assert all(p["heldout_change"]["n"] == 2 and p["untouched_change"]["n"] == 3 for p in others)
     assert all(p["kl_nats"]["value"] > 0.01 for p in others), "training moved every model"
 
 
 def test_the_path_of_each_run_begins_at_the_start_and_shows_proxy_and_gold(found: dict[str, Any]) -> None:
-    assert set(found["paths"]) == {"ppo", "online_dpo", "raft"}
-    for name, prompts in (("ppo", 8), ("online_dpo", 4), ("raft", 4)):
+    assert set(found["paths"]) == {"ppo", "dpo", "online_dpo", "raft"}
+    for name, prompts, steps in (("ppo", 8, 3), ("online_dpo", 4, 3), ("raft", 4, 3), ("dpo", 4, 4)):
         path = found["paths"][name]
-        assert [w["step"] for w in path] == [1, 2, 3]
+        assert [w["step"] for w in path] == [*range(1, steps + 1)]
         assert path[0]["kl_nats"]["value"] == pytest.approx(0, abs=1e-5) and max(w["kl_nats"]["value"] for w in path) > 0.01
         assert all(w["kl_nats"]["n"] == prompts and w["kl_nats"]["low"] <= w["kl_nats"]["value"] <= w["kl_nats"]["high"] for w in path)
         for w in path:
@@ -71,6 +82,18 @@ def test_the_logged_means_are_those_of_the_path(found: dict[str, Any], folder: P
         for row, w in zip(rows, found["paths"][name], strict=True):
             assert w["reward"]["value"] == pytest.approx(row["reward/mean"]) and w["gold"]["value"] == pytest.approx(row["reward/part_gold"])
             assert w["kl_nats"]["value"] == row["policy/kl_ref_nats"]
+
+
+def test_dpo_is_looked_at_on_its_way_with_answers_that_are_counted_and_kept_and_learns_as_without(folder: Path, found: dict[str, Any], tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in (folder / "run" / "dpo_path.jsonl").read_text().splitlines()]
+    assert [len(asked["attempts"]) for row in rows for asked in row["answers"]] == [4] * 4 * 4 and "; 64 answers were drawn to show DPO's path" in found["about"]
+    for row in rows:
+        assert row["waypoint"]["reward"]["value"] == pytest.approx(fmean(a["score"] for asked in row["answers"] for a in asked["attempts"]), abs=1e-6)
+        assert len({asked["prompt"] for asked in row["answers"]}) == 4
+    settings = {"data": str(folder / "run" / "pairs.jsonl"), "steps": 3, "optim": AdamWConfig(2e-3, warmup_steps=3), "heldout_frac": 0.25}
+    asyncio.run(dpo.train(dpo.Config(model="tiny", dtype="float32", out=tmp_path / "whole", **settings)))
+    weights = [run / "checkpoints" / "step_000003" / "model.safetensors" for run in (folder / "run" / "dpo", tmp_path / "whole")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
 def test_ppo_raft_and_online_dpo_sample_as_many_answers_and_are_judged_alike(folder: Path) -> None:
@@ -132,7 +155,8 @@ def test_the_page_draws_the_frontier_and_the_over_optimisation_of_each_run(folde
     drawn = pictures((folder / "run" / "report.html").read_text())
     titles = [svg.attrib["aria-label"] for svg in drawn]
     assert [t.split(" (")[0] for t in titles] == [
-        "proxy reward against KL", "gold reward against KL", "ppo along its run", "online_dpo along its run", "raft along its run", "best of n answers of the start",
+        "proxy reward against KL", "gold reward against KL", "ppo along its run", "dpo along its run", "online_dpo along its run", "raft along its run",
+        "best of n answers of the start",
     ]  # fmt: skip
     assert all("n = " in title or "n ≤ " in title for title in titles)
     space = "{http://www.w3.org/2000/svg}"
@@ -140,7 +164,8 @@ def test_the_page_draws_the_frontier_and_the_over_optimisation_of_each_run(folde
         assert len(svg.findall(f"{space}circle")) == 2 * 5, "a dot for each model, and one in the legend"
     for svg in drawn[2:]:
         lines = svg.findall(f"{space}polyline")
-        assert [len(line.attrib["points"].split()) for line in lines] == [3, 3], "proxy and gold at every step, or every n"
+        n = 4 if svg.attrib["aria-label"].startswith("dpo") else 3
+        assert [len(line.attrib["points"].split()) for line in lines] == [n, n], "proxy and gold at every step, or every n"
         assert len(svg.findall(f"{space}polygon")) == 2, "with their intervals"
     for svg in drawn:
         places = [p for line in svg.iter(f"{space}polyline") for p in line.attrib["points"].split()]
@@ -156,7 +181,8 @@ def test_every_number_of_the_page_stands_with_n_and_its_interval(folder: Path, f
         assert all(cell in cells for row in rows for cell in row) and all("[" in cell for row in rows for cell in row[1:4]), title
     (_, _, gained), (_, _, lost), (_, _, learned) = tables_of(found)
     assert all("[" in cell for row in gained for cell in row[1:4]) and all("[" in cell for row in lost[1:] for cell in (row[1], row[4]))
-    assert all("by chance" in row[7] for row in lost) and "by chance" in learned[0][2]
+    assert all("[" in row[7] and "by chance" in row[7] for row in lost) and "[" in learned[0][2] and "by chance" in learned[0][2]
+    assert lost[0][8] == "" and all("[" in row[8] for row in lost[1:]), "the change of the calibration error"
 
 
 def test_a_pipeline_without_gold_has_no_gold_picture_and_no_invented_number(found: dict[str, Any]) -> None:
@@ -219,6 +245,7 @@ REFUSED = {
     "groups that do not fit": (("--task", "arithmetic", "--answers-per-step", "10", "--group-size", "4"), "--answers-per-step"),
     "no steps": (("--task", "arithmetic", "--rl-steps", "0"), "--rl-steps"),
     "a KL below 0": (("--task", "arithmetic", "--kl-coef", "-1"), "--kl-coef"),
+    "all pairs held out": (("--task", "arithmetic", "--heldout-frac", "1"), "--heldout-frac"),
     "no reward per nat": (("--task", "arithmetic", "--beta", "0"), "--beta"),
     "data that is not there": (("--data", "nowhere.jsonl"), "nowhere.jsonl"),
     "a gold reward that there is not": (("--task", "arithmetic", "--gold", "karma:5"), "karma:5"),
@@ -251,6 +278,22 @@ def test_unusable_pairs_are_refused_or_left_out_of_every_stage_and_counted(tmp_p
     for stage in ("reward_model", "dpo"):
         assert json.loads((tmp_path / "other" / stage / "data.json").read_text())["left_out"] == {"has the same answer as chosen and rejected": 1}
     assert len((tmp_path / "other" / "sft_data.jsonl").read_text().splitlines()) == 16
+
+
+def test_the_tools_of_a_pair_are_read_with_its_prompt_at_every_stage(tmp_path: Path) -> None:
+    tools = [{"type": "function", "function": {"name": "add", "description": "Adds.", "parameters": {"type": "object", "properties": {}}}}]
+    rows = [{"prompt": f"{a}+{b}?", "chosen": str(a + b), "rejected": f"{a * b} it is", "tools": tools} for a in range(5) for b in range(5)]
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    short = ["--sft-steps", "1", "--reward-steps", "1", "--rl-steps", "1", "--answers-per-step", "4", "--group-size", "2", "--max-tokens", "4", "--problems", "2"]
+    methods = ["--samples", "2", "--documents", "1", "--methods", "ppo", "online_dpo", "raft"]
+    assert cli.run(["rlhf", "--model", "tiny", "--dtype", "float32", "--data", str(data), "--out", str(tmp_path / "run"), *short, *methods]) == cli.DONE
+    renderer = load_policy("tiny", "float32").renderer
+    wanted = {tuple(renderer.prompt((Message("user", row["prompt"]),), tools)) for row in rows}
+    for name in ("ppo", "online_dpo", "raft"):
+        drawn = [json.loads(line) for line in (tmp_path / "run" / name / "rollouts.jsonl").read_text().splitlines()]
+        read = {tuple(c["prompt_token_ids"]) for row in drawn for a in row["attempts"] for c in a["turns"]}
+        assert read and read <= wanted, name
 
 
 def test_preferences_of_a_file_begin_with_sft_on_the_chosen_answers(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from posttrain.data.pairs import load_labelled, load_pairs
+from posttrain.data.pairs import Pair, load_labelled, load_pairs, pair_row
 from posttrain.data.steps import load_steps
 from posttrain.policy.models import tiny_tokenizer
 from posttrain.renderer import Renderer
 from posttrain.training.pairs import LabelledTokens, PairTokens
-from posttrain.types import Message, UserError
+from posttrain.types import Message, ToolCall, UserError
 
 HI, YES, NO = Message("user", "hi"), Message("assistant", "yes"), Message("assistant", "no")
 TOOL = {"type": "function", "function": {"name": "add", "description": "Adds.", "parameters": {"type": "object", "properties": {}}}}
@@ -107,3 +107,13 @@ def test_of_a_ranked_tree_the_first_answer_is_preferred_to_the_last_behind_every
 def test_a_tree_that_ranks_nothing_or_is_none_is_named_by_its_line(prompt: dict[str, Any], why: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"line 1: .*{why}"):
         load_pairs(file_of(tmp_path, {"message_tree_id": "t", "prompt": prompt}))
+
+
+def test_a_pair_is_written_as_it_is_read_its_tools_and_calls_too(tmp_path: Path) -> None:
+    call = Message("assistant", "Let me see.", (ToolCall("add", {"a": 1}, "c1"),))
+    tools = ({"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}},)
+    answered = (call, Message("tool", "2", tool_call_id="c1"), Message("assistant", "2"))
+    pair = Pair("one", (Message("system", "s"), Message("user", "1+1?")), answered, (Message("assistant", "3"),), 0.5, tools)
+    file = tmp_path / "pairs.jsonl"
+    file.write_text(json.dumps(pair_row(pair)) + "\n")
+    assert load_pairs(file).items == [pair]

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from posttrain.calibration_intervals import calibrate
 from posttrain.evals.choices import (
-    AT_ONCE, FORMS, ByLikelihood, Form, LikeliestOption, OptionReader, asked_forms, confidences_and_outcomes, measure_choices, option_logprobs,
+    AT_ONCE, FORMS, ByLikelihood, Form, LikeliestOption, OptionReader, asked_forms, option_logprobs,
 )  # fmt: skip
+from posttrain.evals.confidence import read_options
 from posttrain.evals.kept import compare_evaluations
 from posttrain.evals.comparison import Named
 from posttrain.evals.measure import Evaluation, measure
@@ -162,10 +164,10 @@ def test_two_models_are_compared_on_choices_as_on_anything() -> None:
 
 def test_confidence_is_the_share_of_the_likeliest_option() -> None:
     found, by = asked(favouring("A"), "letter", n=8)
-    confidences, right = confidences_and_outcomes(found, by)
-    assert confidences == pytest.approx([10 / 13] * 8)
-    assert right.mean() == found["accuracy"].value
-    assert measure_choices(found, by).ece == pytest.approx(abs(10 / 13 - found["accuracy"].value))
+    read = read_options(by, found.records).predictions
+    assert read.confidences == pytest.approx([10 / 13] * 8)
+    assert sum(read.outcomes) / 8 == found["accuracy"].value
+    assert calibrate(read).ece.error.value == pytest.approx(abs(10 / 13 - found["accuracy"].value))
 
 
 def test_the_forms_are_named_and_only_tasks_of_choice_have_them() -> None:

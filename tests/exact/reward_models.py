@@ -113,7 +113,7 @@ def on_finite_data_the_error_is_what_chance_alone_gives() -> Iterator[Check]:
     confidence, _ = _pairs(truth())
     dice = np.random.default_rng(0)
     drawn = dice.integers(0, len(confidence), 600)
-    found = calibration_metrics(confidence[drawn].tolist(), (dice.random(600) < confidence[drawn]).astype(float).tolist())
+    found = calibration_metrics(confidence[drawn].tolist(), (dice.random(600) < confidence[drawn]).astype(float).tolist(), range(600))
     words = "true rewards on 600 labels: expected calibration error"
     yield Check("7", f"{words} over what chance alone gives", 1, found["heldout/ece"] / found["heldout/ece_by_chance"], 0.5)
     yield Check("7", f"{words} that chance alone gives", 0.005, found["heldout/ece_by_chance"], relation=">")

@@ -25,7 +25,7 @@ def scores(read, rollouts: Sequence[Rollout]) -> list[Score]:
 def test_all_who_wait_are_read_in_one_batch_and_get_their_own_number() -> None:
     batches: list[int] = []
 
-    def read(conversations: Sequence[tuple[Message, ...]]) -> list[float]:
+    def read(conversations: Sequence[tuple[Message, ...]], tools: Sequence[object]) -> list[float]:
         batches.append(len(conversations))
         assert all(messages[0] == ASKED.messages[0] for messages in conversations)
         return [float(messages[-1].content) for messages in conversations]
@@ -36,19 +36,19 @@ def test_all_who_wait_are_read_in_one_batch_and_get_their_own_number() -> None:
 
 def test_what_has_no_finite_number_is_unscored_with_the_reason_and_spares_its_neighbours() -> None:
     given = [1.5, math.nan, math.inf, "too long", Score(0.5, {"steps": 2.0}), unscored("no step")]
-    found = scores(lambda conversations: given, [answered(ASKED, "x")] * 6)
+    found = scores(lambda conversations, tools: given, [answered(ASKED, "x")] * 6)
     assert (found[0].value, found[4]) == (1.5, Score(0.5, {"steps": 2.0}))
     assert all(s.is_unscored for i, s in enumerate(found) if i in (1, 2, 3, 5))
     assert "nan" in found[1].explanation and "inf" in found[2].explanation and found[3].explanation == "too long"
 
 
 def test_a_failed_attempt_is_not_read() -> None:
-    (failed,) = scores(lambda conversations: pytest.fail("it was read"), [Rollout(ASKED, (), outcome="error", error="no network")])
+    (failed,) = scores(lambda conversations, tools: pytest.fail("it was read"), [Rollout(ASKED, (), outcome="error", error="no network")])
     assert failed.is_unscored and "no network" in failed.explanation
 
 
 def test_a_model_that_breaks_breaks_everyone_who_waits_and_hangs_nobody() -> None:
-    def read(conversations: Sequence[tuple[Message, ...]]) -> list[float]:
+    def read(conversations: Sequence[tuple[Message, ...]], tools: Sequence[object]) -> list[float]:
         raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):

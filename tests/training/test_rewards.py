@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from posttrain.data.steps import Steps
 from posttrain.policy import attention
 from posttrain.policy.lora import LoraConfig
 from posttrain.policy.scalar import ScalarModel, load_scalar
+from posttrain.rewards.learned import Learned
 from posttrain.rewards.weighted import Reward
 from posttrain.training.pairs import PairTokens
 from posttrain.training.process import ProcessReader, steps_of, steps_sequence
@@ -87,6 +89,15 @@ def test_an_answer_is_judged_where_it_was_learned() -> None:
     pair = PairTokens.of(model.renderer, Pair("1", prompt, answer, (Message("assistant", "4"),)))
     read = ConversationReader(model).tokens((*prompt, *answer))
     assert read.prompt + read.tokens == pair.chosen.prompt + pair.chosen.tokens
+
+
+def test_an_answer_to_a_prompt_with_tools_is_judged_where_it_was_learned_by_the_reward_that_a_rollout_gets() -> None:
+    model, answer = scalar(), (Message("assistant", "It is 3."),)
+    tools = ({"type": "function", "function": {"name": "add", "description": "Add.", "parameters": {"type": "object"}}},)
+    pair = PairTokens.of(model.renderer, Pair("1", ASKED.messages, answer, (Message("assistant", "4"),), tools=tools))
+    learned = Learned(ConversationReader(model))
+    told, bare = (asyncio.run(learned(Rollout(replace(ASKED, data=data), answer))).value for data in ({"tools": tools}, {}))
+    assert told == pytest.approx(alone(pair.chosen.prompt + pair.chosen.tokens), abs=1e-5) and told != pytest.approx(bare, abs=1e-5)
 
 
 # -------------------------------------------------------------------------------------------------------------------- steps
