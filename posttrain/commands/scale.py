@@ -94,7 +94,7 @@ async def _arms(model: str, args: Args, task, problems, reward):
     for length in sorted(args.lengths) or [None]:
         agent, how = _agent(base, length, args)
         name = model if length is None else f"{model}, {'=' if args.extend else '≤'} {length} tokens"
-        log = keeper(args.out, lambda how=how: {**settings(model, sampling, policy), **how}, args.resume)
+        log = keeper(args.out, lambda how=how: {**settings(model, sampling, policy), **how}, args.resume, getattr(task, "judged_by", {}))
         with progress(name, len(problems) * args.samples) as bar:
             evaluation = await measure(
                 agent, task, problems, args.samples, args.seed, on_attempt=lambda _, bar=bar: bar.advance(), keeper=log,

@@ -131,6 +131,14 @@ class Arm:
     wall: tuple[Unsolved, ...]
     withheld: str = ""
     """Why nothing of it is shown, or nothing: too many attempts could not be scored."""
+    n_unjudged: int = 0
+    """How many scored attempts the reward that chooses could not judge."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the curves must know."""
+        unjudged = f"the reward could not judge {self.n_unjudged} of the scored attempts, and ranks them last"
+        return (*self.evaluation.notes, *([unjudged] if self.n_unjudged else []))
 
     def curve(self, name: str) -> Curve:
         return next(curve for curve in self.curves if curve.name == name)
@@ -139,7 +147,7 @@ class Arm:
         e = self.evaluation
         return plain({
             "name": self.name, "model": self.model, "thinking_tokens": self.thinking_tokens, "n_problems": len(e.records), "samples": e.samples,
-            "chance": e.chance, "n_unscored": sum(len(r.attempts) - r.n_scored for r in e.records), "notes": e.notes, "withheld": self.withheld,
+            "chance": e.chance, "n_unscored": sum(len(r.attempts) - r.n_scored for r in e.records), "notes": self.notes, "withheld": self.withheld,
             "truncated_frac": e["truncated_frac"], "length_tokens": e["length_tokens"],
             "curves": [{"name": c.name, "is_oracle": c.is_oracle, "points": [_flat(p) for p in c.points]} for c in self.curves],
             "law": self.law, "wall": self.wall,
@@ -163,8 +171,8 @@ async def arm(
     curves = [curve(rule, pools, evaluation.ks, clusters, evaluation.seed) for rule in rules_for(pools)]
     allocated = by_difficulty(pools, evaluation.ks, clusters, evaluation.seed)
     law, wall = coverage_law(pools, evaluation.samples), unsolved(pools)
-    withheld = "" if unscored_ok else evaluation.withheld
-    return Arm(name, model, thinking_tokens, evaluation, (*curves, *([allocated] if allocated else [])), law, wall, withheld)
+    withheld, n_unjudged = "" if unscored_ok else evaluation.withheld, sum(map(math.isnan, (rewards or {}).values()))
+    return Arm(name, model, thinking_tokens, evaluation, (*curves, *([allocated] if allocated else [])), law, wall, withheld, n_unjudged)
 
 
 async def pool(record: Record, extract: Extract, rewards: Mapping[int, float] | None, verifier_tokens: VerifierTokens | None) -> Pool:
