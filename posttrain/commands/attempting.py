@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -211,9 +212,13 @@ def _accuracy(rollouts: Sequence[Rollout], scores: Sequence[Any]) -> Any:
 
 
 def _said(rollouts: Sequence[Rollout], scores: Sequence[Any]) -> str:
+    """Accuracy in a line; without an interval, it is said that the problems are too few for one."""
     found = _accuracy(rollouts, scores)
     unscored = f", {found.n_unscored} attempts could not be scored" if found.n_unscored else ""
-    return f"accuracy {found.value:.3f} [{found.low:.3f} {found.high:.3f}] over {found.n} problems{unscored}"
+    ends = "" if isnan(found.low) else f" [{found.low:.3f} {found.high:.3f}]"
+    few = ": too few for an interval" if isnan(found.low) else ""
+    value = "not known" if isnan(found.value) else f"{found.value:.3f}"
+    return f"accuracy {value}{ends} over {found.n} problem{'' if found.n == 1 else 's'}{few}{unscored}"
 
 
 def _shown(rollout: Rollout) -> str:

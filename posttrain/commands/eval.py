@@ -44,7 +44,7 @@ async def main(args: Args) -> int:
                 keeper=model.keeper(each),
             )  # fmt: skip
         evaluations.append(replace(found, confidences=await sure(task, found.records)))
-        documents.append({**evaluations[-1].to_json(), "settings": each.settings()})
+        documents.append({**evaluations[-1].to_json(unscored_ok=args.unscored_ok), "settings": each.settings()})
     beside = side_by_side(evaluations, args.unscored_ok)
     found = {
         "model_path": model_path(args.model), "split": args.split, "settings": model.settings,

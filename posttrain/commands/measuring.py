@@ -73,7 +73,8 @@ class SuiteArgs(MeasureArgs):
     tool_steps: int = 4
     """With --tools: turns of the model in one attempt, at most, each of at most --max-tokens."""
     refusal_judge: str = ""
-    """A model that tells refusals in xstest, named as a model is, a server's too; phrases tell them where none is given."""
+    """A model that tells refusals in xstest, named as a model is, a server's too; phrases tell them where none is given.
+    With another one, what --out holds is judged again, and nothing is attempted anew."""
 
 
 async def chosen_problems(args: MeasureArgs, specs: Sequence[str], choices: str = WRITTEN):

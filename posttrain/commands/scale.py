@@ -110,7 +110,7 @@ async def _arms(model: str, args: Args, task, problems, reward):
         agent, how = _agent(base, length, args)
         depends_on = lambda how=how: {**settings(model, sampling, policy), **how}  # noqa: E731
         name = model if length is None else f"{model}, {'=' if args.extend else '≤'} {length} tokens"
-        log = keeper(args.out, depends_on, args.resume)
+        log = keeper(args.out, depends_on, args.resume, getattr(task, "judged_by", {}))
         with progress(name, len(problems) * args.samples) as bar:
             evaluation = await measure(
                 agent, task, problems, args.samples, args.seed, on_attempt=lambda _, bar=bar: bar.advance(), keeper=log,

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from posttrain.evals.beside import SideBySide
+from posttrain.evals.chart import GREY, INK, shortened
 from posttrain.types import Measurement
 
 WIDTH, LEFT, RIGHT, TOP, EACH, BELOW = 640, 24, 616, 66, 56, 46
-GREY, INK, LOOK = "#57606a", "#1c2128", "#1f5fd0"
+LOOK = "#1f5fd0"
 
 
 def beside_svg(model: str, pairs: Sequence[SideBySide]) -> str:
@@ -20,7 +21,7 @@ def beside_svg(model: str, pairs: Sequence[SideBySide]) -> str:
         return ""
     bottom = TOP + EACH * len(shown)
     size = f'width="{WIDTH}" height="{bottom + BELOW}" viewBox="0 0 {WIDTH} {bottom + BELOW}"'
-    title = escape(f"{model}: the same problems bare and in use")
+    title = escape(shortened(f"{model}: the same problems bare and in use", 64))
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{title}" font-family="sans-serif" font-size="13">'
     drawn = [part for i, pair in enumerate(shown) for part in _pair(pair, TOP + EACH * i)]
     return "\n".join([head, f'<rect width="{WIDTH}" height="{bottom + BELOW}" fill="#fff"/>', *_frame(title, bottom), *drawn, "</svg>"])

@@ -9,6 +9,8 @@ from html import escape
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 400, 68, 618, 78, 340
 GREY, INK = "#57606a", "#1c2128"
+NAME = 80
+"""The most letters of a name in the legend: as many as are sure to fit into a row."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,21 @@ def chart(title: str, x_label: str, y_label: str, series: Sequence[Series], log_
     top = -18 * max(rows - 1, 0)  # more rows than stand above the frame make the picture taller, above itself
     size = f'width="{WIDTH}" height="{HEIGHT - top}" viewBox="0 {top} {WIDTH} {HEIGHT - top}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(title)}" font-family="sans-serif" font-size="13">'
-    drawn = [part for s in series for part in (_line if s.is_line else _dots)(s, x_at, y_at)]
+    drawn = [part for s in series for part in (_line if _joins(s) else _dots)(s, x_at, y_at)]
     return "\n".join([head, *_title(title, top), *_frame(x_label, y_label, _named(x_ticks, log_x), y_ticks, x_at, y_at), *legend, *drawn, "</svg>"])
 
 
 Place = Callable[[float], float]
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, or its end: what tells long names apart stands there."""
+    return text if len(text) <= most else f"…{text[-most + 1 :]}"
+
+
+def _joins(s: Series) -> bool:
+    """Whether there is a line to see: one mark makes none."""
+    return s.is_line and len(s.known) > 1
 
 
 def _line(s: Series, x_at: Place, y_at: Place) -> Iterator[str]:
@@ -94,7 +106,7 @@ def _places(pairs: Sequence[tuple[float, float]], x_at: Place, y_at: Place) -> s
 
 def _title(title: str, top: int) -> Iterator[str]:
     yield f'<rect y="{top}" width="{WIDTH}" height="{HEIGHT - top}" fill="#fff"/>'
-    yield f'<text x="20" y="{top + 26}" font-size="15" font-weight="bold" fill="{INK}">{escape(title)}</text>'
+    yield f'<text x="20" y="{top + 26}" font-size="15" font-weight="bold" fill="{INK}">{escape(shortened(title, 64))}</text>'
 
 
 def _frame(x_label: str, y_label: str, x_ticks: list[tuple[float, str]], y_ticks: list[float], x_at: Place, y_at: Place) -> Iterator[str]:
@@ -112,7 +124,7 @@ def _legend(series: Sequence[Series]) -> tuple[list[str], int]:
     """The names in as many rows as it takes, the last of them above the frame, and how many these are."""
     left, row, places = 20, 0, []
     for s in (s for s in series if s.known):
-        width = 42 + 7 * len(s.name)
+        width = 42 + 7 * len(shortened(s.name, NAME))
         if left + width > WIDTH and left > 20:
             left, row = 20, row + 1
         places.append((s, left, row))
@@ -123,8 +135,8 @@ def _legend(series: Sequence[Series]) -> tuple[list[str], int]:
 
 def _name(s: Series, left: int, y: int) -> Iterator[str]:
     look = f'<path d="M{left} {y}h26" stroke="{s.colour}" stroke-width="2.5" stroke-dasharray="{s.dashes or "none"}"/>'
-    yield look if s.is_line else f'<circle cx="{left + 13}" cy="{y}" r="5" fill="{s.colour}"/>'
-    yield f'<text x="{left + 34}" y="{y + 4}" fill="{INK}">{escape(s.name)}</text>'
+    yield look if _joins(s) else f'<circle cx="{left + 13}" cy="{y}" r="5" fill="{s.colour}"/>'
+    yield f'<text x="{left + 34}" y="{y + 4}" fill="{INK}">{escape(shortened(s.name, NAME))}</text>'
 
 
 def _ticks(low: float, high: float) -> list[float]:

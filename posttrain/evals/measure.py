@@ -109,8 +109,8 @@ class Evaluation:
             return ""
         return f"saturated: on these {len(rates)} problems not even a model that is always right would show as better"
 
-    def to_json(self, tokens: bool = False) -> dict[str, Any]:
-        """Everything as JSON; with `tokens`, also every attempt's token ids and log-probs."""
+    def to_json(self, tokens: bool = False, unscored_ok: bool = False) -> dict[str, Any]:
+        """Everything as JSON; with `tokens`, also every attempt's token ids and log-probs; with `unscored_ok` a headline in any case."""
         document: dict[str, Any] = {
             "task": self.task,
             "samples": self.samples,
@@ -122,7 +122,7 @@ class Evaluation:
             "chance": self.chance,
             "aspects": self.aspects,
             "beside": self.beside,
-            "headline": self.headline,
+            "headline": self["accuracy"] if unscored_ok else self.headline,
             "notes": self.notes,
             "problems": [record_json(record, tokens) for record in self.records],
             "calibration": [form_calibration(one, self.seed) for one in self.confidences],

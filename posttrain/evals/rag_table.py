@@ -24,6 +24,7 @@ def rankings_table(ranked: Sequence[Ranked], name: str, n_documents: int, ks: Se
         found.add_row(each.name, *(figure(each.metrics[metric]) for metric in columns), against, f"{each.ms_per_query:.1f}")
     notes = [f"− {ranked[0].name}: nDCG@{k} less that of {ranked[0].name}, in points, paired by query"] if len(ranked) > 1 else []
     notes += [f"{n_cut} documents are longer than the embedding model reads: their ends are not in their vectors"] if n_cut else []
+    notes += ["one query gives no interval"] if ranked[0].metrics[f"ndcg@{k}"].n == 1 else []
     unscored = ranked[0].metrics[f"ndcg@{k}"].n_unscored
     notes += [f"{unscored} queries have no relevant document, and say nothing"] if unscored else []
     found.caption = Text("\n".join([*notes, *more]))

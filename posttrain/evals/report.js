@@ -104,14 +104,16 @@ function smooth(points, reach) {
   });
 }
 
-function axes({ x, y, width, height, margin, xTicks, yTicks, xFormat, yFormat, xName }) {
+function axes({ x, y, width, height, margin, xTicks, yTicks, xFormat, yFormat, xName, yName }) {
   const [left, right, bottom] = [margin.left, width - margin.right, height - margin.bottom];
+  const middle = (margin.top + bottom) / 2;
   return s("g", { "aria-hidden": "true" },
     yTicks.map((tick) => [s("line", { x1: left, x2: right, y1: y(tick), y2: y(tick), class: "grid" }),
       s("text", { x: left - 8, y: y(tick), dy: "0.32em", "text-anchor": "end" }, yFormat(tick))]),
     s("line", { x1: left, x2: right, y1: bottom, y2: bottom, class: "axis" }),
     xTicks.map((tick) => s("text", { x: x(tick), y: bottom + 17, "text-anchor": "middle" }, xFormat(tick))),
-    xName && s("text", { x: (left + right) / 2, y: height - 3, "text-anchor": "middle" }, xName));
+    xName && s("text", { x: (left + right) / 2, y: height - 3, "text-anchor": "middle" }, xName),
+    yName && s("text", { x: 12, y: middle, "text-anchor": "middle", transform: `rotate(-90 12 ${middle})` }, yName));
 }
 
 const swatch = (look) => s("svg", { width: 22, height: 10, class: `swatch ${look}`, "aria-hidden": "true" },
@@ -138,14 +140,14 @@ function steppable(holder, label, count, show, nearest) {
  * Lines with interval bands over a shared x. Each series is {name, look, points: [{x, y, low, high, note}]}; `reach` smooths a
  * line over that many neighbours on either side while the raw points stay visible.
  */
-function lineChart({ title, label, series, height, format, xName, xLog, yDomain, yCount = 4, reach = () => 0, slim }) {
+function lineChart({ title, label, series, height, format, xName, yName, xLog, yDomain, yCount = 4, reach = () => 0, slim }) {
   const known = series.map((one) => ({ ...one, points: one.points.filter(({ x, y }) => isNumber(x) && isNumber(y)) }));
   const xs = [...new Set(known.flatMap(({ points }) => points.map(({ x }) => x)))].sort((a, b) => a - b);
   const lookup = known.map(({ points }) => new Map(points.map((point) => [point.x, point])));
   const values = known.flatMap(({ points }) => points.flatMap(({ y, low, high }) => [y, low, high].filter(isNumber)));
   const readout = h("p", { class: "readout", "aria-live": "polite" });
   const holder = h("div", { class: "plot" });
-  const margin = { top: 10, right: 14, bottom: xName ? 40 : 24, left: 52 };
+  const margin = { top: 10, right: 14, bottom: xName ? 40 : 24, left: yName ? 64 : 52 };
   let view = {};
 
   const show = (i) => {
@@ -169,7 +171,7 @@ function lineChart({ title, label, series, height, format, xName, xLog, yDomain,
     const xTicks = xLog ? xs : slim ? [...new Set(ends)] : between();
     view = { x, y, cursor: s("g", { class: "cursor" }) };
     return s("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label },
-      axes({ x, y, width, height, margin, xTicks, yTicks, xFormat: short, yFormat: format, xName }),
+      axes({ x, y, width, height, margin, xTicks, yTicks, xFormat: short, yFormat: format, xName, yName }),
       known.map(({ look, points }) => curve(look, points, x, y, reach())), view.cursor);
   };
   const caption = h("figcaption", null, title, known.length > 1 && legend(known), slim && readout);
@@ -298,7 +300,7 @@ function passAtK({ pass_at_k: curves }) {
     series.map((one) => h("td", null, one.points[i] && quantity({ ...one.points[i], unit: "fraction" }))));
   const about = "The chance that at least one of k attempts is right, averaged over the problems; bands are 95% intervals.";
   return [h("p", { class: "about" }, about, n > 0 && ` n = ${plural(n, "problem")}.`),
-  lineChart({ label: `pass@k: ${spoken.join("; ")}`, series, height: 340, format: percent, xName: "k attempts", xLog: true,
+  lineChart({ label: `pass@k: ${spoken.join("; ")}`, series, height: 340, format: percent, xName: "k attempts", yName: "solved", xLog: true,
     yDomain: [0, 1], yCount: 5 }),
   h("details", null, h("summary", null, "As a table"),
     h("table", { class: "plain" }, headRow(["k", ...series.map(({ name }) => name)]), h("tbody", null, ks.map(row))))];
@@ -442,13 +444,13 @@ function reliability(form) {
     return found.reduce((best, bin, i) => (far(bin) < far(found[best]) ? i : best), 0);
   };
   const draw = (width) => {
-    const [margin, height] = [{ top: 10, right: 14, bottom: 40, left: 52 }, Math.min(width, 380)];
+    const [margin, height] = [{ top: 10, right: 14, bottom: 40, left: 64 }, Math.min(width, 380)];
     const x = scale([0, 1], [margin.left + 6, width - margin.right - 6]);
     const y = scale([0, 1], [height - margin.bottom, margin.top]);
     const marks = ticks([0, 1], 5);
     view = { x, y, cursor: s("g", { class: "cursor" }) };
     return s("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label },
-      axes({ x, y, width, height, margin, xTicks: marks, yTicks: marks, xFormat: percent, yFormat: percent, xName: "confidence" }),
+      axes({ x, y, width, height, margin, xTicks: marks, yTicks: marks, xFormat: percent, yFormat: percent, xName: "confidence", yName: "right" }),
       s("line", { x1: x(0), y1: y(0), x2: x(1), y2: y(1), class: "diagonal" }),
       found.map((bin) => s("g", { class: bin.side }, whiskerOf(bin, x, y),
         s("circle", { cx: x(bin.confidence), cy: y(bin.accuracy.value), r: radius(bin), class: "bin" }))), view.cursor);
@@ -506,7 +508,7 @@ function metricChart(metrics, name, reach, options = {}) {
 function rewardChart(metrics, names, reach) {
   if (!names.has("reward/mean")) return [];
   const title = h("h3", null, "Reward ", quiet("mean over the step's rollouts, with its 95% interval"));
-  return [metricChart(metrics, "reward/mean", reach, { title, height: 280, xName: "step", yCount: 4 })];
+  return [metricChart(metrics, "reward/mean", reach, { title, height: 280, xName: "step", yName: "reward", yCount: 4 })];
 }
 
 function liveChart(metrics, names, reach) {
@@ -643,21 +645,21 @@ function scatter(all) {
     return bubbles.reduce((best, bubble, i) => (far(bubble) < far(bubbles[best]) ? i : best), 0);
   };
   const draw = (size) => {
-    const margin = { top: 10, right: 14, bottom: 40, left: 52 };
+    const margin = { top: 10, right: 14, bottom: 40, left: 64 };
     const x = scale([0, 1], [margin.left + 12, size - margin.right - 12]);
     const y = scale([0, 1], [size - margin.bottom - 12, margin.top + 12]);
     const marks = ticks([0, 1], 5);
-    const xName = `${labelOf("base").slice(0, 30)} → rate of right answers`;
+    const [xName, yName] = SIDES.map((side) => `rate of right answers: ${labelOf(side).slice(0, 30)}`);
     view = { x, y, cursor: s("g", { class: "cursor" }) };
     return s("svg", { viewBox: `0 0 ${size} ${size}`, role: "img", "aria-label": label },
-      axes({ x, y, width: size, height: size, margin, xTicks: marks, yTicks: marks, xFormat: percent, yFormat: percent, xName }),
+      axes({ x, y, width: size, height: size, margin, xTicks: marks, yTicks: marks, xFormat: percent, yFormat: percent, xName, yName }),
       s("line", { x1: x(0), y1: y(0), x2: x(1), y2: y(1), class: "diagonal" }),
       bubbles.map((bubble) => s("circle", { cx: x(bubble.from), cy: y(bubble.to), r: radius(bubble),
         class: `bubble ${directionOf(bubble.to - bubble.from)}` })),
       s("text", { x: x(0.04), y: y(0.96), class: "corner good" }, `rose: ${up}`),
       s("text", { x: x(0.96), y: y(0.02), "text-anchor": "end", class: "corner bad" }, `fell: ${down}`), view.cursor);
   };
-  const legends = quiet(`${labelOf("trained")} upwards, ${labelOf("base")} to the right; area is the number of problems`);
+  const legends = quiet("area is the number of problems");
   const plot = steppable(mount(holder, draw), label, bubbles.length, show, nearest);
   show(bubbles.length - 1);
   const caption = h("figcaption", null, h("h3", null, "Each problem before and after ", legends));

@@ -148,6 +148,15 @@ class Arm:
     searches: tuple[Search, ...] = ()
     withheld: str = ""
     """Why nothing of it is shown, or nothing: too many attempts could not be scored."""
+    n_unjudged: int = 0
+    """How many scored attempts the reward that chooses could not judge."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the curves must know."""
+        unjudged = f"the reward could not judge {self.n_unjudged} of the scored attempts, and ranks them last"
+        searched = (f"{s.name} at {s.budget}: {note}" for s in self.searches for note in s.evaluation.notes)
+        return (*self.evaluation.notes, *searched, *([unjudged] if self.n_unjudged else []))
 
     def curve(self, name: str) -> Curve:
         return next(curve for curve in self.curves if curve.name == name)
@@ -157,7 +166,7 @@ class Arm:
         return plain({
             "name": self.name, "model": self.model, "thinking_tokens": self.thinking_tokens, "n_problems": len(e.records), "samples": e.samples,
             "chance": e.chance, "n_unscored": sum(map(_n_unscored, (e, *(s.evaluation for s in self.searches)))), "withheld": self.withheld,
-            "notes": [*e.notes, *(f"{s.name} at {s.budget}: {note}" for s in self.searches for note in s.evaluation.notes)],
+            "notes": self.notes,
             "truncated_frac": e["truncated_frac"], "length_tokens": e["length_tokens"],
             "curves": [{"name": c.name, "is_oracle": c.is_oracle, "is_pooled": c.is_pooled, "points": [_flat(p) for p in c.points]} for c in self.curves],
             "law": self.law, "wall": self.wall,
@@ -189,7 +198,8 @@ async def arm(
     curves += [*([allocated] if allocated else []), *search_curves(searches)]
     law, wall = coverage_law(pools, evaluation.samples), unsolved(pools)
     withheld = "" if unscored_ok else next(filter(None, (e.withheld for e in (evaluation, *(s.evaluation for s in searches)))), "")
-    return Arm(name, model, thinking_tokens, evaluation, tuple(curves), law, wall, tuple(searches), withheld)
+    n_unjudged = sum(map(math.isnan, (rewards or {}).values()))
+    return Arm(name, model, thinking_tokens, evaluation, tuple(curves), law, wall, tuple(searches), withheld, n_unjudged)
 
 
 async def pool(record: Record, extract: Extract, rewards: Mapping[int, float] | None, verifier_tokens: VerifierTokens | None) -> Pool:

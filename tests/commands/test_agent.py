@@ -68,6 +68,8 @@ def test_a_tasks_problems_are_scored(capsys: pytest.CaptureFixture[str], tmp_pat
     code, said = posttrain(capsys, "agent", "run", "--task", "arithmetic", "--problems", "3", "--n", "2", *TINY, "--out", str(tmp_path / "a"), "--json")
     found = json.loads(said)
     assert code == 0 and len(found["attempts"]) == 6 and found["accuracy"]["n"] == 3 and {a["score"] for a in found["attempts"]} <= {0.0, 1.0}
+    _, said = posttrain(capsys, "agent", "run", "--task", "arithmetic", "--problems", "1", *TINY, "--out", str(tmp_path / "b"))
+    assert "over 1 problem: too few for an interval" in said and "nan" not in said
 
 
 def test_a_fork_of_a_tasks_attempt_is_scored_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

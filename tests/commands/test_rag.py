@@ -122,6 +122,7 @@ def test_retrievers_are_shown_side_by_side(posttrain, tmp_path):
     assert tfidf["metrics"]["ndcg@10"]["value"] == 0.5 and bm25["metrics"]["ndcg@10"]["value"] == 1, "bm25 stems"
     assert bm25["differences"]["ndcg@10"]["n"] == 2 and json.loads((tmp_path / "out" / "rag.json").read_text())["per_query"]["bm25"]["ndcg@10"]["q"] == 1
     assert "nDCG@10" in posttrain("rag", "eval", "--beir", tmp_path, "--retrievers", "tfidf,bm25").out
+    assert "one query gives no interval" in posttrain("rag", "eval", "--beir", tmp_path, "--retrievers", "tfidf", "--queries", 1).out
 
 
 def test_approaches_are_measured_on_invented_facts_and_go_on_where_they_were_cut_off(posttrain, tmp_path):

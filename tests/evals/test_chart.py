@@ -61,4 +61,17 @@ def test_many_names_stand_above_the_frame_and_within_the_picture() -> None:
     places = [(float(e.attrib["x"]), float(e.attrib["y"])) for e in svg.iter(f"{SVG}text") if "a name" in (e.text or "")]
     title = next(float(e.attrib["y"]) for e in svg.iter(f"{SVG}text") if e.text == "title")
     assert len(places) == 9 and len(set(places)) == 9 and width == float(svg.attrib["width"]) and top + height == 400
-    assert all(title < y < TOP - 3 and x < width for x, y in places) and top < title
+    assert all(title < y < TOP - 20 and x < width for x, y in places) and top < title
+
+
+def test_a_line_of_a_single_mark_is_a_dot_with_its_bar() -> None:
+    svg = drawn(Series("one k", "#123456", [Mark(1, 0.5, (0.2, 0.8))], is_line=True))
+    assert svg.find(f"{SVG}polyline") is None and len(svg.findall(f"{SVG}circle")) == 2, "in the legend and in the frame"
+
+
+def test_a_long_name_keeps_the_end_that_tells_it_apart() -> None:
+    long = "/" + "folder/" * 30 + "run-7"
+    svg = ElementTree.fromstring(chart(f"{long}: against attempts", "x", "y", [Series(long, "#123456", [Mark(0, 1)])]))
+    cut = [text for text in texts(svg) if text.startswith("…")]
+    assert [text.endswith(end) for text, end in zip(cut, ("run-7: against attempts", "run-7"), strict=True)] == [True, True] and max(map(len, cut)) <= 80
+    assert svg.attrib["aria-label"] == f"{long}: against attempts"

@@ -14,7 +14,7 @@ import pytest
 from posttrain.agents.scripted import ScriptedAgent
 from posttrain.evals.measure import Evaluation, measure
 from posttrain.evals.quantities import budgets
-from posttrain.evals.records import Attempt
+from posttrain.evals.records import Attempt, plain
 from posttrain.evals.scorer import Unigram
 from posttrain.types import Agent, Message, Problem, Rollout, Sampling, Score, UserError
 from tests.evals.echo_task import EchoTask, says, sometimes_right
@@ -233,6 +233,7 @@ def test_attempts_without_an_answer_are_counted_and_warned_of() -> None:
 def test_accuracy_is_no_headline_where_it_speaks_of_too_few_attempts() -> None:
     much, little = measured(says("mumble", *["{answer}"] * 9), samples=10), measured(says("mumble", *["1"] * 19), samples=20)
     assert much.headline is None and much.withheld.startswith("10% of the attempts") and much.to_json()["headline"] is None
+    assert much.to_json(unscored_ok=True)["headline"] == plain(much["accuracy"])
     assert little.headline == little["accuracy"] and little.withheld == ""
 
 

@@ -224,3 +224,10 @@ def test_an_arm_of_which_too_few_attempts_could_be_scored_is_not_shown_unless_as
     assert not tables_of(found) and not pictures_of(found) and tables_of(shown) and pictures_of(shown)
     assert all("could not be scored" in line for line in sentences(found)) and any("solved" in line for line in sentences(shown))
     assert "could not be scored" in page(found)
+
+
+def test_a_reward_that_could_not_judge_some_attempts_says_so() -> None:
+    unsure = armed(mixed(), rewards=lambda a: float("nan") if a.is_right else 1.0, n=8, samples=4)
+    n_right = sum(record.n_right for record in unsure.evaluation.records)
+    assert unsure.notes[-1] == f"the reward could not judge {n_right} of the scored attempts, and ranks them last" and n_right > 0
+    assert unsure.notes[-1] in unsure.to_json()["notes"]
