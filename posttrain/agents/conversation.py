@@ -107,7 +107,7 @@ class Speaker(Protocol):
         Of a transcript without turns the samples 0 to n − 1 are asked for; of any other the one that it is. The same transcript
         and seed give the same turns. Raises `ContextFull` where no room is left for a token.
 
-        One that remembers attempts between their turns has `ended(transcript)` too, and is told there which it may forget.
+        One that remembers attempts between their turns has `async ended(transcript)` too, and is told there which it may forget.
         """
         ...
 

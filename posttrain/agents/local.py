@@ -27,11 +27,11 @@ class LocalSpeaker:
         completions = await self.engine.sample(prompt, n, sampling, self.renderer.stop_token_ids, begun)
         return [self._spoken(completion, transcript) for completion in completions]
 
-    def ended(self, transcript: Transcript) -> None:
+    async def ended(self, transcript: Transcript) -> None:
         """The attempt will not go on: an engine that remembers it need not."""
         if transcript.completions and (forget := getattr(self.engine, "forget", None)):
             last = transcript.completions[-1]
-            forget(last.prompt_token_ids, last.token_ids)
+            await forget(last.prompt_token_ids, last.token_ids)
 
     def prompt(self, transcript: Transcript) -> tuple[int, ...]:
         """The tokens that are read before the next turn; what tools said can end no turn in it (`Renderer.defused`). Raises UserError for a turn whose tokens are not known."""

@@ -10,6 +10,7 @@ from posttrain.agents.chat import Reply, replies
 from posttrain.agents.conversation import Spoken, Transcript, turn_sampling
 from posttrain.batching import row_begun
 from posttrain.engine.endpoint import Endpoint
+from posttrain.engine.remote import forgotten
 from posttrain.tool_calls import read_tags
 from posttrain.types import Message, Sampling
 
@@ -36,6 +37,12 @@ class ServerSpeaker:
         messages = transcript.messages if ours else _sendable(transcript.messages)
         said = await replies(self.endpoint, messages, n, sampling, tuple(transcript.tools), *_seen(transcript))
         return [_spoken(reply, bool(transcript.tools)) for reply in said]
+
+    async def ended(self, transcript: Transcript) -> None:
+        """The attempt will not go on: a server of ours that remembers it need not."""
+        seen, _ = _seen(transcript)
+        if seen:
+            await forgotten(self.endpoint, seen)
 
 
 def _seen(transcript: Transcript) -> tuple[tuple[int, ...] | None, int]:

@@ -63,7 +63,7 @@ class ToolAgent:
         except Exception as error:
             rollout = rollout or _rollout(run.transcript, "error", _said(error))
         finally:
-            getattr(self.speaker, "ended", _nothing)(run.transcript)
+            await getattr(self.speaker, "ended", _nothing)(run.transcript)
         run.journal.ended(rollout)
         return rollout
 
@@ -174,7 +174,7 @@ def _rollout(transcript: Transcript, outcome: Outcome, reason: str, env: Env | N
     return Rollout(transcript.problem, transcript.said, transcript.completions, outcome, transcript.sample, reason, usage=transcript.usage, state=state)
 
 
-def _nothing(transcript: Transcript) -> None:
+async def _nothing(transcript: Transcript) -> None:
     """A speaker that remembers nothing has nothing to forget."""
 
 

@@ -13,6 +13,7 @@ import asyncio
 import os
 import random
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -122,6 +123,12 @@ class Endpoint:
         card = await self.card()
         async with self._places:
             return await self._request("POST", path, {"model": card.model, **body})
+
+    async def tell(self, path: str, body: Mapping[str, Any], within_s: float = 5.0) -> None:
+        """Say what need not be heard: once, and whatever becomes of it is passed over."""
+        with suppress(httpx2.HTTPError, UserError, Unavailable):
+            card = await self.card()
+            await self._client.post(f"{self.address.url}/{path}", json={"model": card.model, **body}, timeout=within_s)
 
     async def close(self) -> None:
         """Close the connections of this event loop."""

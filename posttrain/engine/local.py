@@ -166,7 +166,7 @@ class LocalEngine:
         finally:
             self._open.discard(request)
 
-    def forget(self, prompt_token_ids: Sequence[int], token_ids: Sequence[int]) -> None:
+    async def forget(self, prompt_token_ids: Sequence[int], token_ids: Sequence[int]) -> None:
         """The conversation that ended with this completion will not go on."""
         self.memory.forget((*prompt_token_ids, *token_ids[:-1]))
 

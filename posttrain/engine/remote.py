@@ -46,6 +46,10 @@ class RemoteEngine:
         choices = choices_of(found, n)
         return [self._completion(card, prompt, choice, sampling, sample, stops) for sample, choice in enumerate(choices)]
 
+    async def forget(self, prompt_token_ids: Sequence[int], token_ids: Sequence[int]) -> None:
+        """The conversation that ended with this completion will not go on."""
+        await forgotten(self.endpoint, (*prompt_token_ids, *token_ids))
+
     def _completion(
         self, card: Card, prompt: tuple[int, ...], choice: Mapping[str, Any], sampling: Sampling, sample: int, stops: frozenset[int]
     ) -> Completion:
@@ -55,6 +59,12 @@ class RemoteEngine:
         ids = choice.get("token_ids") or ()
         ended: StopReason = "stop" if ids and ids[-1] in stops else "length"
         return exact_completion(card, prompt, ids, said, ended, sampling, sample)
+
+
+async def forgotten(endpoint: Endpoint, seen: Sequence[int]) -> None:
+    """Tell a server of ours that the conversation of these tokens will not go on; others remember none."""
+    if (await endpoint.card()).remembers:
+        await endpoint.tell("conversations/ended", {"seen_token_ids": list(seen)})
 
 
 def exact_completion(

@@ -1,4 +1,4 @@
-"""The server: `/v1/models`, `/v1/completions` and `/v1/chat/completions` over one policy, and nothing else.
+"""The server: `/v1/models`, `/v1/completions` and `/v1/chat/completions` over one policy.
 
 All requests that are open at a time share the engine's batches. A sample is the same through HTTP as from the engine: the
 same seed gives the same tokens and log-probs to the last bit, whoever else is asking. Whoever hangs up is no longer sampled
@@ -8,7 +8,8 @@ log-probs are in nats, under the distribution that a token was drawn from (at te
 Two settings are its own, for agents whose attempts are trained on. In a chat, `seen_token_ids` are the tokens that were read and
 written up to the end of the last assistant's message (none in the first turn): they are read as they were, where its words, spelled
 anew, could be other tokens. `begun` says how many of them the conversation began with; what is computed of it is then remembered
-from turn to turn. What a tool says in a chat can end no turn (`Renderer.defused`).
+from turn to turn, until `POST /v1/conversations/ended` with all of its `seen_token_ids` says that it will not go on, or others need the
+room. What a tool says in a chat can end no turn (`Renderer.defused`).
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Served:
         """The ASGI application."""
         routes = [
             Route("/health", self.health), Route("/v1/models", self.models), Route("/v1/completions", self.completions, methods=["POST"]),
-            Route("/v1/chat/completions", self.chat, methods=["POST"]),
+            Route("/v1/chat/completions", self.chat, methods=["POST"]), Route("/v1/conversations/ended", self.ended, methods=["POST"]),
         ]  # fmt: skip
         handlers = {Refused: _refused, UserError: _refused, HTTPException: _no_such_place, ValueError: _broken}
         return Starlette(routes=routes, exception_handlers=handlers)
@@ -131,6 +132,12 @@ class Served:
         tokens = {"prompt_token_ids": prompt} if wishes.token_ids else {}
         choices = [writer.chat_choice(c, i) for i, c in enumerate(found)]
         return JSONResponse({**self._head("chatcmpl", "chat.completion"), "choices": choices, "usage": usage(found), **tokens})
+
+    async def ended(self, request: Request) -> Response:
+        """`/v1/conversations/ended`: what was remembered of the conversation that has come to `seen_token_ids` is forgotten."""
+        seen = token_ids((await self._body(request)).get("seen_token_ids"), "seen_token_ids", self.policy.head.size)
+        await self.engine.forget((), seen)
+        return JSONResponse({"object": "conversation.ended"})
 
     def _conversation(self, body: Mapping[str, Any], messages: Sequence[Message], tools: Tools) -> tuple[tuple[int, ...], int]:
         """What is read before the next turn, and how many of its tokens began a conversation that is to be remembered; 0 for none."""

@@ -43,10 +43,12 @@ class MCP:
 
     @classmethod
     def from_file(cls, path: str) -> MCP:
-        """The servers that a file names. Raises UserError where it has none."""
+        """The servers that a file names. Raises UserError where it cannot be read, and where it has none."""
         try:
-            servers = json.loads(Path(path).read_text())["mcpServers"]
-        except (OSError, ValueError, KeyError, TypeError):
+            servers = json.loads(Path(path).read_bytes())["mcpServers"]
+        except OSError as error:
+            raise UserError(f"'{path}', the file of MCP servers, cannot be read ({error.strerror}): mend mcp:config=") from None
+        except (ValueError, KeyError, TypeError):
             servers = None
         if not isinstance(servers, Mapping) or not servers:
             raise UserError(f"'{path}' names no MCP servers: it must be a JSON object with mcpServers, an object of servers by name")

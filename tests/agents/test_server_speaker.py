@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from posttrain.agents.conversation import Limits, Spoken, Transcript
@@ -130,6 +131,24 @@ def test_calls_through_a_server_of_ours_are_told_from_the_words_and_its_attempts
     assert run(there.attempt(PROBLEM, 2)) == (expected := run(here.attempt(PROBLEM, 2)))
     assert len(expected[0].completions) == 3 and expected[0].messages[0].tool_calls[0].id == "call00000"
     assert len(rollout_sequences(expected[0])) == 1
+
+
+def test_what_has_ended_is_forgotten_by_a_server_of_ours(tmp_path: Path) -> None:
+    policy = load_policy(str(write_model(tmp_path, max_position_embeddings=2048)), "float32")
+    for speaker in (ServerGoesOn, lambda endpoint, sampling: GoesOn(RemoteEngine(endpoint), policy.renderer, sampling)):
+        engine = LocalEngine(policy)
+        agent = ToolAgent(speaker(served(policy, engine), SAMPLING), Counting(), Limits(steps=3))
+        rollouts = run(agent.attempt(PROBLEM, 2))
+        assert [len(r.completions) for r in rollouts] == [3, 3] and len(engine.memory) == 0
+
+
+@pytest.mark.parametrize("answer", [(404, "no such place"), (500, "down"), httpx2.ReadTimeout("slow")])
+def test_a_server_that_knows_no_end_of_conversations_ends_no_attempt(answer: Any) -> None:
+    said = {"prompt_token_ids": [1, 2], "choices": [{"index": 0, "finish_reason": "stop", "token_ids": [3], "message": {"content": "a"},
+                                                      "logprobs": {"content": [{"logprob": -1.0}]}}]}  # fmt: skip
+    script = Script(lambda path, body: answer if path.endswith("/ended") else (200, said), models=({"id": "m", "owned_by": "posttrain"},))
+    (rollout,) = run(ToolAgent(ServerSpeaker(script.endpoint(), SAMPLING), WORLD, Limits()).attempt(PROBLEM, 1))
+    assert rollout.outcome == "terminated" and script.asked[-1]["seen_token_ids"] == [1, 2, 3] and len(script.asked) == 2
 
 
 def test_a_server_that_does_not_go_on_from_tokens_is_not_sent_any() -> None:

@@ -168,10 +168,10 @@ def test_a_prompt_that_is_no_conversation_leaves_nothing_behind_and_what_has_end
     sample(engine, text(20, 1), 3)
     assert len(engine.memory) == 0
     one, two = sample(engine, text(20, 1), 2, 20)
-    engine.forget(one.prompt_token_ids, one.token_ids)
+    asyncio.run(engine.forget(one.prompt_token_ids, one.token_ids))
     assert len(engine.memory) == 1
-    engine.forget(two.prompt_token_ids, two.token_ids)
-    engine.forget(two.prompt_token_ids, two.token_ids)
+    asyncio.run(engine.forget(two.prompt_token_ids, two.token_ids))
+    asyncio.run(engine.forget(two.prompt_token_ids, two.token_ids))
     assert len(engine.memory) == engine.memory.n_bytes == 0
 
 

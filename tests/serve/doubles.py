@@ -39,6 +39,9 @@ class Unwatched:
     async def sample(self, prompt: Any, n: int, sampling: Any, stops: Any, begun: int = 0, watch: Any = None) -> Any:
         return await self.engine.sample(prompt, n, sampling, stops, begun)
 
+    async def forget(self, prompt: Any, tokens: Any) -> None:
+        """It remembers nothing."""
+
 
 @dataclass
 class Script:

@@ -118,3 +118,5 @@ def test_servers_are_read_from_the_usual_file(tmp_path: Path) -> None:
         file.write_text(content)
         with pytest.raises(UserError):
             MCP.from_file(str(file))
+    with pytest.raises(UserError, match="cannot be read .No such file"):
+        MCP.from_file(str(tmp_path / "nowhere.json"))
