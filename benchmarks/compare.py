@@ -29,6 +29,8 @@ class Options:
     work: Work
     peers: bool = True
     """Also run the peers; without them there are no ratios."""
+    only: tuple[str, ...] = ()
+    """Of the peers, run these by name ("TRL, default"); all where none is named."""
     json: bool = False
     """Print JSON, unrounded."""
     markdown: Path | None = None
@@ -49,11 +51,11 @@ def main(module: str, title: str, about: str, work: Work, sides_for: SidesFor, a
 def measure(command: str, title: str, options: Options, sides_for: SidesFor) -> Report:
     """Run all sides, ours first.
 
-    Raises UserError where a peer is not installed, before anything is measured; ValueError as soon as a side has done other
-    work than ours.
+    Raises UserError where a peer is unknown or not installed, before anything is measured; ValueError as soon as a side has
+    done other work than ours.
     """
     work = _settled(options.work)
-    sides = [side for side in sides_for(work) if options.peers or side.is_ours]
+    sides = _chosen(sides_for(work), options)
     for side in sides:
         if side.needs and find_spec(side.needs) is None:
             raise UserError(f"{side.needs} is not installed: pip install 'posttrain[bench]', or run our side alone: --no-peers")
@@ -66,6 +68,14 @@ def measure(command: str, title: str, options: Options, sides_for: SidesFor) -> 
         _say(f"  {done[side.name]}")
         report = Report(title, command, work, machine, done)
     return report
+
+
+def _chosen(sides: Sequence[Side], options: Options) -> list[Side]:
+    """Ours, and the peers that are asked for."""
+    peers = [side.name for side in sides if not side.is_ours]
+    if unknown := [name for name in options.only if name not in peers]:
+        raise UserError(f"no peer is called {unknown[0]!r}: --only takes some of {'; '.join(peers)}")
+    return [side for side in sides if side.is_ours or options.peers and (not options.only or side.name in options.only)]
 
 
 def _settled(work: Work) -> Work:

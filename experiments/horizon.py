@@ -126,7 +126,7 @@ async def known(config: Config, faults: dict[str, float], seed: int) -> tuple[Re
     jobs = Ledger(LONG + 1, operations=("add", "transfer"), n_test=config.problems, seed=seed)
     at = [await of_horizon(replace(jobs, horizon=h), FaultySpeaker(jobs, **faults), config.problems, config.samples, seed) for h in HORIZONS]
     agent = ToolAgent(FaultySpeaker(jobs, **faults), jobs.world)
-    return reliability("ledger", at, seed=seed), await after_histories(agent, jobs, jobs.problems("test"), (LONG,), config.samples, seed=seed)
+    return reliability("ledger", at), await after_histories(agent, jobs, jobs.problems("test"), (LONG,), config.samples, seed=seed)
 
 
 async def of_horizon(jobs: Jobs, speaker: Speaker, problems: int, samples: int, seed: int, steps: int = 0) -> AtHorizon:

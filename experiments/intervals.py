@@ -59,7 +59,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.random import Generator
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from experiments.common import ATTEMPTS, COUNTS, record, spoken
 from posttrain import statistics
@@ -131,6 +131,7 @@ METHODS: dict[str, Interval] = {
 }
 
 
+SMALL, AVERAGED = (30, 60, 100, 164, 300), (30, 60, 100, 300, 1000, 2500)
 SEVERAL = (30, 64, 164, 500)
 """Sizes for several attempts: larger ones take minutes, and cover no worse."""
 
@@ -138,16 +139,66 @@ SEVERAL = (30, 64, 164, 500)
 def coverage(rng: Generator, repeats: int) -> tuple[dict, list[str]]:
     """Of single attempts, exactly; of several attempts at problems of mixed difficulty, by simulation."""
     single = {name: {n: [covered(method, n, p) for p in RATES] for n in SIZES} for name, method in METHODS.items()}
+    averaged = {k: {n: average(rng, repeats if n <= 300 else repeats // 4, n, k) for n in AVERAGED} for k in (1, 4, 16)}
+    out_of_reach = {n: beyond(n) for n in SMALL}
     settings = [(p, spread, k) for p in (*RATES, 0.05) for spread in (0.3, 1, 3) for k in (4, 8, 32)]
     several = {n: [simulated(rng, repeats, n, *setting) for setting in settings] for n in SEVERAL}
     told = "; ".join(f"{name} {', '.join(f'{min(row):.3f}' for row in rows.values())}" for name, rows in single.items())
     mixed = "; ".join(f"{name} {', '.join(_range([row[name] for row in rows]) for rows in several.values())}" for name in several[SEVERAL[0]][0])
-    return {"single": single, "several": several}, [
+    shown = lambda kind: "; ".join(f"{k}: {', '.join(f'{found[kind]:.3f}' for found in rows.values())}" for k, rows in averaged.items())  # noqa: E731
+    return {"single": single, "several": several, "averaged": averaged, "out_of_reach": out_of_reach}, [
+        f"averaged over rates of .05 to .95 and spreads of them, attempts at each problem and coverage with n = {', '.join(map(str, AVERAGED))}: {shown('rate')}",
+        f"paired differences averaged likewise: {shown('difference')}",
+        "single attempts outside 93-97%, of 193 rates from .02 to .98, and those of them at which no set of consecutive counts has 93-97%: "
+        + "; ".join(f"n = {n}: {len(outside)} ({impossible} impossible)" for n, (outside, impossible) in out_of_reach.items()),
         f"single attempts, worst coverage over rates of .02, .1, .5, .95 with n = {', '.join(map(str, SIZES))}: {told}",
         f"the most that ours covers there: {max(max(row) for row in single['ours'].values()):.3f}, where there are the fewest outcomes",
         f"4, 8 and 32 attempts at problems whose rates follow beta laws ({len(settings)} settings, {repeats} simulations each),"
         f" lowest and highest coverage with n = {', '.join(map(str, SEVERAL))}: {mixed}",
     ]
+
+
+def average(rng: Generator, repeats: int, n: int, k: int) -> dict[str, float]:
+    """Coverage of a rate and of a paired difference, averaged over problems' rates that are alike, mixed, or nearly all or nothing.
+
+    The log-odds of a problem are mu + sigma z, with the logistic of mu uniform from .05 to .95 and sigma 0, 1 or 3; those of the second
+    model are up to 1 more on average and its z correlates with the first's by .8. The truths are integrals over z.
+    """
+    held = [_one_of_each(rng, n, k, sigma) for sigma in (0.0, 1.0, 3.0) for _ in range(repeats // 3)]
+    return {name: float(np.mean([pair[i] for pair in held])) for i, name in enumerate(("rate", "difference"))}
+
+
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(81)
+
+
+def _one_of_each(rng: Generator, n: int, k: int, sigma: float) -> tuple[bool, bool]:
+    """Whether the interval of a rate, and that of its difference to another's, hold the truth in one evaluation."""
+    before = rng.uniform(0.05, 0.95)
+    mus = np.log(before / (1 - before)) + np.array([0.0, rng.uniform(0, 1)])
+    z = rng.normal(size=(2, n))
+    z[1] = 0.8 * z[0] + 0.6 * z[1]
+    was, now = (rng.binomial(k, special.expit(mu + sigma * row)) / k for mu, row in zip(mus, z, strict=True))
+    truths = [float(WEIGHTS @ special.expit(mu + sigma * NODES) / WEIGHTS.sum()) for mu in mus]
+    rate, difference = statistics.rate_over_problems(was), statistics.paired_rate_difference(was, now)
+    return rate.low <= truths[0] <= rate.high, difference.low <= truths[1] - truths[0] <= difference.high
+
+
+def beyond(n: int) -> tuple[list[float], int]:
+    """The rates at which ours covers less than 93% or more than 97%, and at how many of these no interval can do otherwise.
+
+    With an interval whose ends grow with the count, the counts whose interval holds a rate are consecutive: if no consecutive counts have
+    93 to 97% of the chance, no such interval covers so much.
+    """
+    rates = np.linspace(0.02, 0.98, 193)
+    outside = [float(p) for p in rates if not 0.93 <= covered(ours, n, p) <= 0.97]
+    return outside, sum(not reachable(n, p) for p in outside)
+
+
+def reachable(n: int, p: float) -> bool:
+    """Whether any set of consecutive counts of n has a chance of .93 to .97 at the rate p."""
+    below = np.concatenate([[0.0], stats.binom.cdf(np.arange(n + 1), n, p)])
+    between = below[None] - below[:, None]
+    return bool(((between >= 0.93) & (between <= 0.97)).any())
 
 
 def simulated(rng: Generator, repeats: int, n: int, p: float, spread: float, k: int) -> dict[str, float]:

@@ -5,10 +5,15 @@ context: the long-context arm leaves nothing out, which is checked. One reader, 
 RAG with TF-IDF's five best, everything in, and the hybrid that tries RAG and falls back (Self-Route, 2407.16833). RAG and long context once
 more without the check that turns an answer nobody bears out into an abstention. Failures are told apart (`evals/rag.py`), the identity is
 checked, tokens are counted. Then the retriever is made worse, by leaving a letter out of the town's name; and the right document is put at
-each place among ten (2307.03172 found the middle worst; a reader of 135M weights need not agree).
+each place among ten (2307.03172 found the middle worst; a reader of 135M weights need not agree). Two documents that say different things
+of one town are put among five: which of them is copied, or is it abstained?
+
+A control tells the retriever's failures from the reader's: the same model after a short SFT on reading, which is five or ten documents in any
+order above a question, and the sentence that answers it with its number, or an abstention where none does. Its towns, names and questions are
+of the other split, which shares none with the test's; what contradicts itself is never shown to it. It reads the same passages as before.
 
 What would make this dishonest: facts that stood in pretraining; a long context cut in silence; counting an abstention as right where there
-is an answer; a retriever tuned on the questions; naming accuracy without what was read for it.
+is an answer; a retriever tuned on the questions; naming accuracy without what was read for it; a reader trained on the test's towns, or on one place.
 
     python -m experiments.rag_or_long_context
 
@@ -43,23 +48,34 @@ Measured (2026-11-25, 5 min on 2 cores, seed 0):
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from random import Random
 
-from experiments.common import record, spoken
+from experiments.common import record, spoken, write_jsonl
 from posttrain.agents.loop import ModelAgent
-from posttrain.agents.rag import Hybrid, LongContext, Rag, Reader
+from posttrain.agents.rag import Hybrid, LongContext, Rag, Reader, asked_of, question
+from posttrain.algorithms import sft
 from posttrain.engine.local import LocalEngine
 from posttrain.evals.measure import Evaluation, evaluation, measure
 from posttrain.evals.rag import Anatomy, anatomy
 from posttrain.policy.hf import load_policy
+from posttrain.policy.optim import AdamWConfig
 from posttrain.retrieval.passages import Passage, Retriever
 from posttrain.retrieval.tfidf import TfIdf
-from posttrain.statistics import paired_rate_difference
+from posttrain.rewards.abstention import ABSTAINED, abstains
+from posttrain.seeds import fold
+from posttrain.statistics import paired_rate_difference, rate_over_problems
 from posttrain.tasks.invented import Invented
-from posttrain.types import Agent, Sampling, UserError
+from posttrain.types import Agent, Measurement, Problem, Rollout, Sampling, UserError
+
+READING = ("one", "absent", "one", "two_hop")
+"""The kinds of question that a reader is trained on, in turn."""
+FATES = ("the first", "the second", "both", "another document", "neither", "abstains")
+"""What becomes of a question that two documents answer differently."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +96,12 @@ class Config:
     shown: int = 10
     place_questions: int = 40
     max_tokens: int = 40
+    contradicting: tuple[int, int] = (1, 3)
+    """Where among the k documents shown the two that contradict each other are put."""
+    steps: int = 40
+    """Optimizer steps of the reader that is trained."""
+    readings_per_step: int = 8
+    optim: AdamWConfig = field(default_factory=lambda: AdamWConfig(learning_rate=5e-5, warmup_steps=4))
     seed: int = 0
 
 
@@ -99,41 +121,53 @@ class Placed:
 
 
 async def run(config: Config) -> None:
-    """Measure all arms, the retriever made worse, the places; record."""
+    """Measure all arms, the retriever made worse, the places, what contradicts itself; then a trained reader; record."""
     started = time.perf_counter()
-    policy = load_policy(config.model)
-    reader = Reader(LocalEngine(policy), policy.renderer, policy.max_context, Sampling(0.0, config.max_tokens))
+    reader = reader_of(config.model, config)
     bare = ModelAgent(reader.engine, reader.renderer, reader.sampling)
     worlds = [Invented(n_test=config.questions, seed=config.seed + i) for i in range(config.worlds)]
     closed = await over(worlds, lambda task: bare, config)
     arms = {name: anatomy(found, config.k) for name, found in (await arms_over(worlds, reader, config)).items()}
     worse = {share: await misspelt(worlds, share, reader, config) for share in config.misspelt}
-    places = await placed(reader, config)
+    readers = {"as it came": reader, "trained": await trained(config)}
+    arms |= {f"{name}, trained": anatomy(found, config.k) for name, found in (await rags_over(worlds, readers["trained"], config)).items()}
+    places = {name: await placed(by, config) for name, by in readers.items()}
+    fates = {name: await contradicted(by, config) for name, by in readers.items()}
     found = {"closed_book": _answerable(closed), "arms": {n: a.quantities for n, a in arms.items()}, "counts": {n: a.counts for n, a in arms.items()},
              "kinds": {n: a.kinds for n, a in arms.items()}, "residual": {n: a.residual for n, a in arms.items()},
-             "misspelt": {str(s): a.quantities for s, a in worse.items()}, "places": {str(p): e["accuracy"] for p, e in places.items()}}  # fmt: skip
-    lines = [*arm_lines(closed, arms), *failure_lines(arms), *worse_lines({0.0: arms["rag"]} | worse), *place_lines(places, config)]
-    record(__file__, config.out, config, found, lines, started)
+             "misspelt": {str(s): a.quantities for s, a in worse.items()}, "contradicted": fates,
+             "places": {name: {str(p): e["accuracy"] for p, e in by.items()} for name, by in places.items()}}  # fmt: skip
+    lines = [*arm_lines(closed, arms), *failure_lines(arms), *worse_lines({0.0: arms["rag"]} | worse)]
+    lines += [line for name, by in places.items() for line in place_lines(name, by, config)]
+    record(__file__, config.out, config, found, [*lines, *fate_lines(fates, config)], started)
+
+
+def reader_of(model: str, config: Config) -> Reader:
+    """A model as a reader that takes its likeliest answer."""
+    policy = load_policy(model)
+    return Reader(LocalEngine(policy), policy.renderer, policy.max_context, Sampling(0.0, config.max_tokens))
 
 
 async def arms_over(worlds: Sequence[Invented], reader: Reader, config: Config) -> dict[str, Evaluation]:
     """Every arm on every world."""
-    unchecked = replace(reader, checks=False)
-
-    def rag(task: Invented, by: Reader = reader) -> Rag:
-        return Rag(by, TfIdf(task.passages("test")), config.k)
-
-    makers = {
-        "rag": rag,
-        "long context": lambda task: LongContext(reader, task.passages("test")),
-        "hybrid": lambda task: Hybrid(rag(task), LongContext(reader, task.passages("test"))),
-        "rag, unchecked": lambda task: rag(task, unchecked),
-    }
-    found = {name: await over(worlds, maker, config) for name, maker in makers.items()}
-    for each in found["long context"].records:
+    whole = await over(worlds, lambda task: LongContext(reader, task.passages("test")), config)
+    for each in whole.records:
         if any(retrieval.left_out for attempt in each.attempts for retrieval in attempt.rollout.retrievals):
             raise UserError("the documents of a world do not fit into the context: ask fewer --questions")
-    return found
+    rags = await rags_over(worlds, reader, config)
+    hybrid = await over(worlds, lambda task: Hybrid(rag(task, reader, config), LongContext(reader, task.passages("test"))), config)
+    return {"rag": rags["rag"], "long context": whole, "hybrid": hybrid, "rag, unchecked": rags["rag, unchecked"]}
+
+
+async def rags_over(worlds: Sequence[Invented], reader: Reader, config: Config) -> dict[str, Evaluation]:
+    """One reader with the passages found, with the check of what it says and without."""
+    readers = {"rag": reader, "rag, unchecked": replace(reader, checks=False)}
+    return {name: await over(worlds, lambda task, by=by: rag(task, by, config), config) for name, by in readers.items()}
+
+
+def rag(task: Invented, reader: Reader, config: Config) -> Rag:
+    """A reader of TF-IDF's best."""
+    return Rag(reader, TfIdf(task.passages("test")), config.k)
 
 
 async def over(worlds: Sequence[Invented], agent_for, config: Config) -> Evaluation:
@@ -160,6 +194,77 @@ async def placed(reader: Reader, config: Config) -> dict[int, Evaluation]:
     return {place: await over([task], lambda _, place=place: Rag(unchecked, Placed(gold, others, place), config.shown), config) for place in config.places}
 
 
+async def contradicted(reader: Reader, config: Config) -> dict[str, Measurement]:
+    """Two documents that differ in the value alone, put among those that are found: the share of questions with each of `FATES`."""
+    task, other = (Invented(kinds=("one",), n_test=config.place_questions, seed=config.seed + shift) for shift in (0, 1))
+    passages = {passage.source: passage for passage in task.passages("test")}
+    first, second, values = {}, {}, {}
+    for problem, rival in zip(task.problems("test"), other.problems("test"), strict=True):  # asked of the same kinds of value, in turn
+        gold = passages[problem.data["gold"][0]]
+        first[question(problem)], values[problem.id] = gold, (problem.answer, rival.answer)
+        second[question(problem)] = replace(gold, id=f"other-{gold.id}", source=f"other-{gold.id}", text=gold.text.replace(problem.answer, rival.answer))
+    found = Placed(second, Placed(first, TfIdf(list(passages.values())), config.contradicting[0]), config.contradicting[1])
+    read = await over([task], lambda _: Rag(replace(reader, checks=False), found, config.k), config)
+    fates = [fate(record.completed[0].rollout, values[record.problem.id]) for record in read.records if record.completed]
+    return {name: rate_over_problems([float(name == each) for each in fates]) for name in FATES}
+
+
+def fate(rollout: Rollout, values: tuple[str, str]) -> str:
+    """Which of two values an answer names; if none, whether it abstains, or has a word that only another document shown has."""
+    named = [value in rollout.text for value in values]
+    if any(named):
+        return "both" if all(named) else FATES[named.index(True)]
+    if abstains(rollout.text):
+        return "abstains"
+    (retrieval,) = rollout.retrievals
+    ours = [source.text for source in retrieval.shown if any(value in source.text for value in values)]
+    others = [source.text for source in retrieval.shown if source.text not in ours]
+    strange = _words(rollout.text) - _words(" ".join([retrieval.query, *ours]))
+    return "another document" if strange & _words(" ".join(others)) else "neither"
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text))
+
+
+# ---------------------------------------------------------------------------------------------------------- a trained reader
+
+
+async def trained(config: Config) -> Reader:
+    """The model after SFT on reading documents of the other split."""
+    data, out = config.out / "reading.jsonl", config.out / "reader"
+    config.out.mkdir(parents=True, exist_ok=True)
+    write_jsonl(data, readings(config))
+    await sft.train(sft.Config(
+        model=config.model, data=str(data), out=out, steps=config.steps, conversations_per_step=config.readings_per_step, measure_every=0,
+        checkpoint_every=config.steps, seed=config.seed, optim=config.optim,
+    ))  # fmt: skip
+    return reader_of(str(out), config)
+
+
+def readings(config: Config) -> list[dict]:
+    """Conversations to learn reading from: k or `shown` of the passages that are found, in any order, a question, and what they say of it."""
+    task = Invented(kinds=READING, n_train=config.steps * config.readings_per_step, seed=config.seed)
+    retriever, rows = TfIdf(task.passages("train")), []
+    for problem in task.problems("train"):
+        random = Random(fold(config.seed, "reading", problem.id))
+        shown = retriever.search(question(problem), random.choice((config.k, config.shown)))
+        random.shuffle(shown)
+        answer = {"role": "assistant", "content": told(problem, shown)}
+        rows.append({"messages": [*({"role": m.role, "content": m.content} for m in asked_of(problem, shown)), answer]})
+    return rows
+
+
+def told(problem: Problem, shown: Sequence[Passage]) -> str:
+    """The sentence that has the answer and its number, where all that the answer takes is shown; else an abstention."""
+    numbers = {passage.source: number for number, passage in enumerate(shown, 1)}
+    gold = problem.data["gold"]
+    if not gold or not all(source in numbers for source in gold):
+        return ABSTAINED
+    last = numbers[gold[-1]]
+    return f"{shown[last - 1].text.removesuffix('.')} [{last}]."
+
+
 # -------------------------------------------------------------------------------------------------------------- what is said
 
 
@@ -176,7 +281,7 @@ def arm_lines(closed: Evaluation, arms: Mapping[str, Anatomy]) -> list[str]:
             f" given a miss {found['accuracy_miss'].value:.2f}; tokens read {found['read_tokens'].value:.0f}, written {found['written_tokens'].value:.0f}"
         )
     columns = {name: next(q.per_problem for q in found.quantities if q.name == "accuracy") for name, found in arms.items()}
-    for name in ("long context", "hybrid"):
+    for name in ("long context", "hybrid", "rag, trained"):
         lines.append(f"{name} − rag, paired: {spoken(paired_rate_difference(columns['rag'], columns[name]))}")
     lines.append(f"the identity is off by at most {max(found.residual for found in arms.values()):.0e}")
     return lines
@@ -185,7 +290,7 @@ def arm_lines(closed: Evaluation, arms: Mapping[str, Anatomy]) -> list[str]:
 def failure_lines(arms: Mapping[str, Anatomy]) -> list[str]:
     """What became of the attempts, what was copied and where it was abstained."""
     lines = [f"{name}: {', '.join(f'{n} {verdict}' for verdict, n in found.counts.items() if n)}" for name, found in arms.items()]
-    for name in ("rag, unchecked", "rag"):
+    for name in ("rag, unchecked", "rag", "rag, unchecked, trained", "rag, trained"):
         found = arms[name]
         lines.append(
             f"{name}: a value of another document named {spoken(found['copied'], 2)}; abstains where nothing answers {spoken(found['accuracy_absent'], 2)},"
@@ -200,16 +305,23 @@ def worse_lines(by_share: Mapping[float, Anatomy]) -> list[str]:
     return [f"rag where names lack a letter in a share of questions: {'; '.join(cells)}"]
 
 
-def place_lines(places: Mapping[int, Evaluation], config: Config) -> list[str]:
+def place_lines(reader: str, places: Mapping[int, Evaluation], config: Config) -> list[str]:
     """Accuracy by the place of the right document, and the ends against the middle."""
     cells = [f"{place + 1}: {spoken(found['accuracy'], 2)}" for place, found in places.items()]
     ends = [places[place].quantity("accuracy").per_problem for place in (config.places[0], config.places[-1])]
     middle = [places[place].quantity("accuracy").per_problem for place in config.places[1:-1]]
     mean = lambda columns: [sum(values) / len(values) for values in zip(*columns, strict=True)]  # noqa: E731
-    lines = [f"right document at place of {config.shown}, unchecked: {'; '.join(cells)}"]
+    lines = [f"reader {reader}, right document at place of {config.shown}, unchecked: {'; '.join(cells)}"]
     if middle:
-        lines.append(f"middle − ends, paired: {spoken(paired_rate_difference(mean(ends), mean(middle)))}")
+        lines.append(f"reader {reader}, middle − ends, paired: {spoken(paired_rate_difference(mean(ends), mean(middle)))}")
     return lines
+
+
+def fate_lines(fates: Mapping[str, Mapping[str, Measurement]], config: Config) -> list[str]:
+    """What each reader makes of two documents that contradict each other."""
+    first, second = (place + 1 for place in config.contradicting)
+    head = f"places {first} and {second} of {config.k} contradict each other, named by the reader"
+    return [f"{head} {name}: {'; '.join(f'{fate} {spoken(share, 2)}' for fate, share in by.items())}" for name, by in fates.items()]
 
 
 def main() -> None:

@@ -335,8 +335,8 @@ class Task(Protocol):
     text is known that scores 1. In the parts of its scores: under `parsed` whether an answer was found at all, 1 or 0; under
     `unavailable` 1 where the score is nan for want of an optional package. And in attributes, none of which has to be there:
     `chance`, what guessing scores (else 0); `aspects`, a sequence of `Aspect`s, what else its scores tell; `beside`, the name of the
-    task that this is in other circumstances, and next to which it is shown; `depends_on`, a mapping of what its records depend on
-    beside the problem and the model; and two methods: `through(agent)`, which makes of the bare model's agent the one that attempts
+    task that this is in other circumstances, and next to which it is shown; `depends_on`, a mapping of what its attempts depend on
+    beside the problem and the model; `judged_by`, a mapping of who scores them, where it may take another judge; and two methods: `through(agent)`, which makes of the bare model's agent the one that attempts
     it; and `final_answer(text)`, which says what a reply's answer is, in one way of writing, so that equal answers can be counted,
     or None where it holds none.
     """

@@ -84,9 +84,7 @@ class Reader:
 
     def prompt(self, problem: Problem, shown: Sequence[Passage]) -> tuple[int, ...]:
         """What the model reads: the problem's messages, the last with the sources above it."""
-        *before, last = problem.messages
-        blocks = "".join(_block(number, passage) for number, passage in enumerate(shown, 1))
-        return self.renderer.prompt((*before, replace(last, content=f"{blocks}{self.instructions}\n\nQuestion: {last.content}")))
+        return self.renderer.prompt(asked_of(problem, shown, self.instructions))
 
     def _rollout(self, problem: Problem, completion: Completion, retrieval: Retrieval) -> Rollout:
         outcome = "terminated" if completion.stop_reason == "stop" else "truncated"
@@ -94,6 +92,13 @@ class Reader:
         refused = self.checks and not abstains(message.content) and not checked(message.content, retrieval).is_supported
         messages = (message, Message("assistant", ABSTAINED)) if refused else (message,)
         return Rollout(problem, messages, (completion,), outcome, completion.sample, retrievals=(retrieval,))
+
+
+def asked_of(problem: Problem, shown: Sequence[Passage], instructions: str = INSTRUCTIONS) -> tuple[Message, ...]:
+    """The problem's messages, the last with the sources above it, each under its number from 1: for a reader, and for whoever trains one."""
+    *before, last = problem.messages
+    blocks = "".join(_block(number, passage) for number, passage in enumerate(shown, 1))
+    return (*before, replace(last, content=f"{blocks}{instructions}\n\nQuestion: {last.content}"))
 
 
 def question(problem: Problem) -> str:

@@ -53,7 +53,7 @@ async def main(args: Args) -> int:
     comparisons, measured = _read(args) if all(kept) else await _measured(args)
     if len(comparisons) > 1:
         comparisons = adjusted(comparisons)
-    used = use_changes(*zip(*measured, strict=True)) if measured else []
+    used = use_changes(*zip(*measured, strict=True), args.unscored_ok) if measured else []
     found = _write(comparisons, used, args.out)
     if args.json:
         print(json.dumps(found))
@@ -86,11 +86,10 @@ async def _measured(args: Args):
     """The comparisons of all tasks, and what they compare; the untouched task and the held-out text go with the first."""
     from posttrain.evals.compare import compare
     from posttrain.runs.history import training_history
-    from posttrain.tasks import load
 
     chosen = await chosen_tasks(args)
     _check_matching(args, chosen)
-    untouched = load(args.untouched_task) if args.untouched_task else None
+    untouched = await _untouched(args, len(chosen[0][1]))
     models = [subject(name, args) for name in (args.base, args.trained)]
     asked = [[model.asked(task) for model in models] for task, _ in chosen]  # what cannot be asked is said before the work
     renderer = models[1].policy and models[1].policy.renderer
@@ -110,6 +109,17 @@ async def _measured(args: Args):
             )  # fmt: skip
         found.append(replace(comparison, training=history))
     return found, measured
+
+
+async def _untouched(args: Args, n: int):
+    """The task that was not trained on, if one is named, `n` of whose gold answers score 1."""
+    from posttrain.tasks import check_gold, load
+
+    if not args.untouched_task:
+        return None
+    task = load(args.untouched_task)
+    await check_gold(task, task.problems(args.split)[:n])
+    return task
 
 
 def _subject(model: Measured, asked: Asked) -> Subject:
@@ -171,7 +181,7 @@ def _write(comparisons, used, out: Path | None) -> dict:
         write_atomically(out / "comparison.json", json.dumps(found, indent=1))
         with disk_errors(out):
             for document, page in zip(documents, _pages(comparisons, out), strict=True):
-                write_report(document, page)
+                write_report({**document, "side_by_side": plain(used)}, page)
     return found
 
 

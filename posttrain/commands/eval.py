@@ -44,8 +44,8 @@ async def main(args: Args) -> int:
                 keeper=model.keeper(each),
             )  # fmt: skip
         evaluations.append(replace(found, confidences=await sure(task, found.records)))
-        documents.append({**evaluations[-1].to_json(), "settings": each.depends_on()})
-    beside = side_by_side(evaluations)
+        documents.append({**evaluations[-1].to_json(), "settings": each.settings()})
+    beside = side_by_side(evaluations, args.unscored_ok)
     found = {
         "model_path": model_path(args.model), "split": args.split, "settings": model.settings,
         **(documents[0] if len(documents) == 1 else {"evaluations": documents}), **({"side_by_side": plain(beside)} if beside else {}),
@@ -53,6 +53,7 @@ async def main(args: Args) -> int:
     if args.out is not None:
         write_atomically(args.out / EVALUATION, json.dumps(found, indent=1))
         _draw(evaluations, args.out)
+        _draw_beside(args, beside)
     if args.json:
         print(json.dumps(found))
     else:
@@ -108,3 +109,12 @@ def _draw(evaluations, out: Path) -> None:
         for one in evaluation.confidences:
             picture = reliability_svg(f"{one.title}, {evaluation.task}", {"trained": calibrate(one.predictions)}, {"trained": "model"})
             write_atomically(out / f"reliability-{file_name(evaluation.task)}-{one.form}.svg", picture)
+
+
+def _draw_beside(args: Args, beside) -> None:
+    """Each ability bare and in use, where there are any."""
+    from posttrain.evals.beside_picture import beside_svg
+    from posttrain.runs.folder import write_atomically
+
+    if args.out is not None and (picture := beside_svg(args.model, beside)):
+        write_atomically(args.out / "in-use.svg", picture)

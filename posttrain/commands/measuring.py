@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -78,6 +78,7 @@ class SuiteArgs(MeasureArgs):
 
 async def chosen_problems(args: MeasureArgs, specs: Sequence[str], choices: str = WRITTEN):
     """The tasks, each with the problems asked for, every one of whose gold answers scores 1; a task of choice once for each form."""
+    from posttrain.evals.beside import check_beside
     from posttrain.evals.choices import asked_forms
     from posttrain.evals.loops import load_used
     from posttrain.tasks import check_gold
@@ -95,6 +96,7 @@ async def chosen_problems(args: MeasureArgs, specs: Sequence[str], choices: str 
         problems = list(problems[: args.problems] if args.problems else problems)
         await check_gold(task, problems)
         found += [(form, problems) for form in asked_forms(task, choices)]
+    check_beside(found)
     return found
 
 
@@ -130,7 +132,13 @@ class Asked:
     samples: int
     """Attempts at each problem."""
     depends_on: Callable[[], Mapping[str, Any]]
-    """All that its records depend on, beside the problem, samples and seed; finding out reads the model's weights."""
+    """All that its attempts depend on, beside the problem, samples and seed; finding out reads the model's weights."""
+    judged_by: Mapping[str, Any] = field(default_factory=dict)
+    """Who scores them, where the task may take another judge."""
+
+    def settings(self) -> dict[str, Any]:
+        """All that its records depend on, beside the problem, samples and seed."""
+        return {**self.depends_on(), **self.judged_by}
 
 
 @dataclass(frozen=True)
@@ -159,7 +167,8 @@ class Measured:
             raise UserError(f"'{task.name}' says itself how it is attempted: measure it without --tools")
         if self.args.tools:
             through, how = self._with_tools(task), how | {"tools": self.args.tools, "tool_steps": self.args.tool_steps}
-        return Asked(through(self.agent) if through else self.agent, self.args.samples, lambda: self.settings | how)
+        agent, judged_by = through(self.agent) if through else self.agent, getattr(task, "judged_by", {})
+        return Asked(agent, self.args.samples, lambda: self.settings | how, judged_by)
 
     def _with_tools(self, task: Task) -> Callable[[Agent], Agent]:
         from posttrain.agents.in_loop import in_loop
@@ -169,7 +178,7 @@ class Measured:
 
     def keeper(self, asked: Asked) -> RecordLog | None:
         """What keeps the records, if there is a folder for them."""
-        return keeper(self.args.out, asked.depends_on, self.args.resume)
+        return keeper(self.args.out, asked.depends_on, self.args.resume, asked.judged_by)
 
     def at(self, temperature: float) -> Measured:
         """The same model, sampled at another temperature."""

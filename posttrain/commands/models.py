@@ -68,9 +68,11 @@ def settings(model: str, sampling: Sampling, policy: Policy | None) -> dict[str,
     return {"model": f"{address.url}#{address.model}", "dtype": dtype, **tokens, **drawn}
 
 
-def keeper(out: Path | None, depends_on: Callable[[], Mapping[str, Any]], resume: bool = True) -> RecordLog | None:
+def keeper(
+    out: Path | None, depends_on: Callable[[], Mapping[str, Any]], resume: bool = True, judged_by: Mapping[str, Any] | None = None
+) -> RecordLog | None:
     """What keeps the attempts of a measurement, if there is a folder for them; only then is it asked what they depend on, which reads
     a model's weights."""
     from posttrain.runs.records import NAME, RecordLog
 
-    return RecordLog(out / NAME, depends_on(), resume) if out else None
+    return RecordLog(out / NAME, depends_on(), resume, judged_by or {}) if out else None

@@ -77,6 +77,8 @@ class Args:
     """What the model computes in."""
     out: Path | None = None
     """Folder for the results; every attempt with its tokens and what it was shown, and the same command goes on where it was cut off."""
+    unscored_ok: bool = False
+    """Show what rests on scores even where more than 5% of the attempts could not be scored."""
     json: bool = False
     """Print JSON."""
 
@@ -217,7 +219,7 @@ async def _answers(args: Args) -> int:
                 evaluations[approach] = await measure(
                     agent, task, problems, args.samples, args.seed, on_attempt=lambda _, bar=bar: bar.advance(), keeper=log
                 )
-            measured[approach] = anatomy(evaluations[approach], args.k)
+            measured[approach] = anatomy(evaluations[approach], args.k, args.unscored_ok)
     found = {
         "task": args.task, "split": args.split, "n_documents": len({p.source for p in passages}), "n_problems": len(problems), "samples": args.samples,
         "retriever": retriever, "k": args.k, "model": args.model, "corpus_sha256": reader.corpus_sha256,
@@ -262,7 +264,7 @@ def _hash(passages) -> str:
 
 def _anatomy_json(anatomy) -> dict[str, Any]:
     rows = [{"name": q.name, "title": q.title, "better": q.better, **asdict(q.measurement)} for q in anatomy.quantities]
-    return {"rows": rows, "counts": anatomy.counts, "kinds": anatomy.kinds, "identity_residual": anatomy.residual}
+    return {"rows": rows, "notes": anatomy.notes, "withheld": anatomy.withheld, "counts": anatomy.counts, "kinds": anatomy.kinds, "identity_residual": anatomy.residual}
 
 
 # --------------------------------------------------------------------------------------------------------------------- both

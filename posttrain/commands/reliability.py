@@ -53,6 +53,8 @@ class Args:
     """Folder for the results: reliability.json, report.html, every attempt in records.jsonl, and their times."""
     resume: bool = True
     """Take what --out already holds of the same problems, settings and model, and attempt only the rest."""
+    unscored_ok: bool = False
+    """Show success even where more than 5% of the attempts could not be judged."""
     json: bool = False
     """Print JSON."""
 
@@ -68,7 +70,7 @@ async def main(args: Args) -> int:
     clock = Clock(args.out / NAME if args.out else None)
     at = [await _at(args, each, speaker, settings, clock) for each in jobs]
     histories = await _histories(args, jobs[-1], speaker, settings)
-    found = reliability(args.task, at, histories, args.seed)
+    found = reliability(args.task, at, histories, args.unscored_ok)
     _tell(args, found)
     return completeness(max(each.evaluation["unscored_frac"].value for each in at))
 

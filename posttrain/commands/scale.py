@@ -9,16 +9,18 @@ from typing import Literal
 from posttrain.commands.base import completeness, make_folder, progress, show
 from posttrain.commands.measuring import MeasureArgs, chosen_problems, sampler
 from posttrain.commands.models import keeper, settings
-from posttrain.types import Agent, Rollout, Sampling, UserError
+from posttrain.types import Agent, Sampling, UserError
 
 PAGE, ROWS = "scale.html", "scale.jsonl"
+Strategy = Literal["votes", "best", "allocate", "beam", "lookahead", "revise"]
 
 
 @dataclass(frozen=True)
 class Args(MeasureArgs):
-    """Draw performance against tokens spent and against attempts: coverage, votes, best-of-n, forecasts and the wall.
+    """Draw performance against tokens spent and against attempts: coverage, votes, best-of-n, searches, forecasts and the wall.
 
-    --samples attempts at each problem are drawn once, and every smaller number is worked out from them. With --out the attempts
+    --samples attempts at each problem are drawn once, and every smaller number is worked out from them; beam, lookahead and revise
+    draw attempts of their own at each of --budgets. With --out the attempts
     are kept, and the same command goes on where it was cut off; it writes scale.html (the plots), scale.jsonl (a line for
     each arm) and records.jsonl (every attempt).
     """
@@ -39,6 +41,16 @@ class Args(MeasureArgs):
     """With --lengths, the longest answer behind a thought that was ended by force, in tokens."""
     reward: str = ""
     """What chooses the best of n, beside the model's own likelihood: model:FOLDER, process:FOLDER, judge:MODEL, length:WORDS or format:REGEX."""
+    strategies: tuple[Strategy, ...] = ("votes", "best", "allocate")
+    """What is done with attempts: votes, best (of n), allocate (votes where they seem needed), beam and lookahead (steps pruned by --reward), revise."""
+    budgets: tuple[int, ...] = (2, 4, 8)
+    """Of beam and lookahead, how many beams; of revise, how many turns: an attempt and the checks that follow it."""
+    searches: int = 1
+    """Of beam, lookahead and revise: how many of each at a problem."""
+    look_ahead: int = 1
+    """Of lookahead: steps that are written to judge a path, and thrown away."""
+    delimiter: str = "\n"
+    """Of beam and lookahead: what stands between two steps of an answer."""
     extract: Literal["auto", "number", "boxed", "text"] = "auto"
     """What an attempt votes for: its last number, its last box, or its whole text; auto takes numbers where every gold answer is one."""
 
@@ -65,6 +77,7 @@ async def main(args: Args) -> int:
 
 
 def _check(args: Args) -> None:
+    from posttrain.commands.scale_searches import check_searches
     from posttrain.engine.endpoint import is_remote
     from posttrain.statistics import MOST_ATTEMPTS
     from posttrain.tasks import split_specs
@@ -77,6 +90,7 @@ def _check(args: Args) -> None:
         raise UserError("--lengths are different numbers of tokens, each at least 1")
     if (args.extend or args.think_end) and not args.lengths:
         raise UserError("--extend and --think-end speak of --lengths: give some")
+    check_searches(args)
     if is_remote(args.model) or is_remote(args.vs):
         raise UserError("scale needs models whose tokens and log-probs are known here, not a server's")
     if args.vs == args.model:
@@ -85,6 +99,7 @@ def _check(args: Args) -> None:
 
 async def _arms(model: str, args: Args, task, problems, reward):
     """One for each length, or the model as it is; all their attempts are drawn with the same seed."""
+    from posttrain.commands.scale_searches import Subject, searched, verifier_tokens
     from posttrain.evals.measure import measure
     from posttrain.evals.scale import arm
 
@@ -93,14 +108,17 @@ async def _arms(model: str, args: Args, task, problems, reward):
     extract, found = _extractor(args.extract, problems), []
     for length in sorted(args.lengths) or [None]:
         agent, how = _agent(base, length, args)
+        depends_on = lambda how=how: {**settings(model, sampling, policy), **how}  # noqa: E731
         name = model if length is None else f"{model}, {'=' if args.extend else '≤'} {length} tokens"
-        log = keeper(args.out, lambda how=how: {**settings(model, sampling, policy), **how}, args.resume)
+        log = keeper(args.out, depends_on, args.resume)
         with progress(name, len(problems) * args.samples) as bar:
             evaluation = await measure(
                 agent, task, problems, args.samples, args.seed, on_attempt=lambda _, bar=bar: bar.advance(), keeper=log,
             )  # fmt: skip
         rewards = None if reward is None else await _rewards(reward, evaluation)
-        found.append(await arm(name, model, length, evaluation, extract, rewards, _verifier_tokens(args.reward)))
+        searches = await searched(args, Subject(name, agent, base, reward, task, problems, depends_on))
+        made = (rewards, verifier_tokens(args.reward), args.strategies, searches, args.unscored_ok)
+        found.append(await arm(name, model, length, evaluation, extract, *made))
     return found
 
 
@@ -140,15 +158,6 @@ async def _rewards(reward, evaluation) -> dict[int, float]:
     return {id(rollout): score.value for rollout, score in zip(rollouts, scores, strict=True)}
 
 
-def _verifier_tokens(spec: str):
-    """What a learned reward reads: the conversation, counted in the policy's own tokens; for a judge its question is not counted. Rules read none."""
-
-    def conversation(rollout: Rollout) -> int:
-        return sum(len(c.token_ids) for c in rollout.completions) + (len(rollout.completions[0].prompt_token_ids) if rollout.completions else 0)
-
-    return conversation if spec.partition(":")[0] in ("model", "process", "judge") else None
-
-
 def _write(found: dict, out) -> None:
     from posttrain.evals.scale_page import page
     from posttrain.runs.folder import write_atomically
@@ -166,7 +175,7 @@ def _print(found: dict, args: Args) -> None:
     from posttrain.evals.scale_page import sentences, tables_of
 
     for title, header, rows in tables_of(found):
-        if header[0] != "attempts":
+        if header[0] not in ("attempts", "strategy"):
             continue
         shown = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
         for name in header:

@@ -29,7 +29,7 @@ class Series:
     colour: str
     marks: Sequence[Mark]
     is_line: bool = False
-    """Joined by a line, with the intervals of y as a band and those of x as bars; else dots with bars."""
+    """Joined by a line, with the intervals of y as a band and those of x as bars; else, and where there is one mark alone, dots with bars."""
     dashes: str = ""
     """Of the line, as SVG writes them."""
 
@@ -43,6 +43,7 @@ def chart(title: str, x_label: str, y_label: str, series: Sequence[Series], log_
 
     Raises ValueError for a place at or below 0 on a logarithmic axis.
     """
+    series = [replace(s, is_line=s.is_line and len(s.known) > 1) for s in series]
     marks = [m for s in series for m in s.known]
     if not marks:
         return ""
@@ -54,7 +55,7 @@ def chart(title: str, x_label: str, y_label: str, series: Sequence[Series], log_
     x_ticks, y_ticks = (_whole_ticks if log_x else _ticks)(min(xs), max(xs)), _ticks(min(ys), max(ys))
     x_at, y_at = _scale(x_ticks, LEFT, RIGHT), _scale(y_ticks, BOTTOM, TOP)
     legend, rows = _legend(series)
-    top = -18 * max(rows - 2, 0)  # more rows than stand above the frame make the picture taller, above itself
+    top = -18 * max(rows - 1, 0)  # more rows than stand above the frame make the picture taller, above itself
     size = f'width="{WIDTH}" height="{HEIGHT - top}" viewBox="0 {top} {WIDTH} {HEIGHT - top}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(title)}" font-family="sans-serif" font-size="13">'
     drawn = [part for s in series for part in (_line if s.is_line else _dots)(s, x_at, y_at)]
@@ -116,7 +117,7 @@ def _legend(series: Sequence[Series]) -> tuple[list[str], int]:
             left, row = 20, row + 1
         places.append((s, left, row))
         left += width + 12
-    first = 50 - 18 * max(row - 1, 0)
+    first = 50 - 18 * row
     return [part for s, left, at in places for part in _name(s, left, first + 18 * at)], row + 1
 
 

@@ -44,8 +44,9 @@ class InLoop(InUse):
 
 def load_used(spec: str) -> Task:
     """The task that `posttrain.tasks.load` knows by this name, or `loop:of=TASK`."""
-    kind, _, options = spec.strip().partition(":")
-    if kind != LOOP:
-        return load(spec)
+    return load(spec, {LOOP: _in_loop})
+
+
+def _in_loop(options: str) -> InLoop:
     task, own = of_another(LOOP, options, {"tools": ("files",), "steps": 4})
     return InLoop(task, **own)

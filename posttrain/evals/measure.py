@@ -153,7 +153,7 @@ async def measure(
     `on_attempt` is told of each attempt once it is judged, in no fixed order.
 
     A `keeper` is given each record once it is whole, and asked for it before: a problem that it knows is not attempted again,
-    unless the machinery failed at it; attempts that could not be scored are judged once more.
+    unless the machinery failed at it; attempts without a score, as of those that another judge had scored, are judged once more.
 
     Raises UserError for no problems, for two of one id and for fewer than one sample, and ValueError where the agent
     returns another number of attempts than asked or the task a score outside 0 to 1.
@@ -180,7 +180,8 @@ async def measure(
         if not attempt.score.is_unscored:
             return told(attempt)
         score = await judge(task, replace(attempt.rollout, problem=problem))
-        return told(attempt if score.is_unscored else replace(attempt, score=score))
+        nothing_new = score.is_unscored and score.explanation == attempt.score.explanation
+        return told(attempt if nothing_new else replace(attempt, score=score))
 
     def told(attempt: Attempt) -> Attempt:
         if on_attempt is not None:

@@ -50,6 +50,10 @@ class Anatomy:
     """The same for each kind of question, by what the task calls it."""
     residual: float
     """How far the identity is from holding; nan where no question has an answer or no hit or miss was scored."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the numbers must know."""
+    withheld: str = ""
+    """Why what rests on scores is not shown, or nothing: too many attempts could not be scored."""
 
     def __getitem__(self, name: str) -> Measurement:
         """The measurement of that name. Raises KeyError where there is none."""
@@ -98,11 +102,12 @@ def _document(passage_id: str) -> str:
     return name if name and dash and start.isdigit() and end.isdigit() else passage_id
 
 
-def anatomy(evaluation: Evaluation, k: int = 10) -> Anatomy:
+def anatomy(evaluation: Evaluation, k: int = 10, unscored_ok: bool = False) -> Anatomy:
     """Retrieval, reading and spending of one agent on one task, whose problems name their documents under `gold` in `data`.
 
     Retrieval metrics are of the first lookup (the hybrid's own), over questions that have an answer, for documents by the rank of their best
-    passage; they are left out where the package that measures them is not installed. Every rate has its error over problems. Raises
+    passage; they are left out where the package that measures them is not installed. Every rate has its error over problems. Where more than
+    5% of the attempts could not be scored what rests on scores is withheld, unless `unscored_ok`. Raises
     `UserError` for a task that does not name the documents.
     """
     records = evaluation.records
@@ -125,7 +130,7 @@ def anatomy(evaluation: Evaluation, k: int = 10) -> Anatomy:
     verdicts = [(record.problem.data.get("kind", ""), verdict(record, attempt)) for record in records for attempt in record.attempts]
     counts = _counted(v for _, v in verdicts)
     kinds = {kind: _counted(v for k, v in verdicts if k == kind) for kind in dict.fromkeys(kind for kind, _ in verdicts)}
-    return Anatomy(tuple(found), counts, kinds, residual(answerable))
+    return Anatomy(tuple(found), counts, kinds, residual(answerable), evaluation.notes, "" if unscored_ok else evaluation.withheld)
 
 
 def residual(records: Sequence[Record]) -> float:

@@ -35,16 +35,22 @@ def answers_table(measured: Mapping[str, Anatomy], title: str) -> Iterator[Table
     first = next(iter(measured.values()))
     quantities = _table(f"{title}, 95% intervals over questions", "", [*measured, "n"])
     for quantity in first.quantities:
-        cells = [figure(anatomy[quantity.name]) for anatomy in measured.values()]
+        cells = [_cell(anatomy, quantity.name) for anatomy in measured.values()]
         unit = f", {quantity.measurement.unit}" if quantity.measurement.unit == "tokens" else ""
         quantities.add_row(f"{quantity.title}{unit}", *cells, "/".join(dict.fromkeys(str(a[quantity.name].n) for a in measured.values())))
     quantities.add_row("identity off by", *(f"{anatomy.residual:.0e}" for anatomy in measured.values()), "")
+    quantities.caption = Text("\n".join(f"{name}: {note}" for name, anatomy in measured.items() for note in anatomy.notes))
     yield quantities
     counts = _table("what became of the attempts", "", list(measured))
     for verdict in VERDICTS:
         if any(anatomy.counts[verdict] for anatomy in measured.values()):
             counts.add_row(verdict, *(str(anatomy.counts[verdict]) for anatomy in measured.values()))
     yield counts
+
+
+def _cell(anatomy: Anatomy, name: str) -> str:
+    """The figure, unless it rests on scores and those are withheld."""
+    return "withheld" if anatomy.withheld and name.startswith(("accuracy", "abstained", "copied")) else figure(anatomy[name])
 
 
 def _table(title: str, first: str, heads: Sequence[str]) -> Table:

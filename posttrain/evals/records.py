@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, Protocol
 
+from posttrain.scaling.cost import SearchedRollout, Spent, searched
 from posttrain.types import Completion, Message, Problem, Reading, Retrieval, Rollout, Sampling, Score, Source, ToolCall, Usage
 
 
@@ -76,7 +77,10 @@ class Keeper(Protocol):
     """Keeps records from one measurement to the next, so that one that was cut off goes on."""
 
     def find(self, task: str, problem: Problem, samples: int, seed: int) -> Record | None:
-        """The record of this very problem, attempted in this very way by this very model; None where there is none."""
+        """The record of this very problem, attempted in this very way by this very model; None where there is none.
+
+        Attempts that another judge scored come without their scores.
+        """
         ...
 
     def keep(self, task: str, record: Record, samples: int, seed: int) -> None:
@@ -151,6 +155,7 @@ def _attempt_row(attempt: Attempt) -> dict[str, Any]:
         **({"usage": asdict(rollout.usage)} if rollout.usage else {}),
         **({"retrievals": [asdict(retrieval) for retrieval in rollout.retrievals]} if rollout.retrievals else {}),
         **({"readings": [asdict(reading) for reading in rollout.readings]} if rollout.readings else {}),
+        **({"spent": asdict(rollout.spent)} if isinstance(rollout, SearchedRollout) else {}),
     }  # fmt: skip
 
 
@@ -162,6 +167,8 @@ def _attempt_from(row: Mapping[str, Any], problem: Problem) -> Attempt:
         usage=Usage(**row["usage"]) if row.get("usage") else None, retrievals=tuple(map(_retrieval, row.get("retrievals", ()))),
         readings=tuple(map(_reading, row.get("readings", ()))),
     )  # fmt: skip
+    if "spent" in row:
+        rollout = searched(rollout, Spent(**row["spent"]), rollout.sample)
     parts = {name: _number(value) for name, value in row["parts"].items()}
     return Attempt(rollout, Score(_number(row["score"]), parts, row["explanation"]))
 

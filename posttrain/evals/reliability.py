@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from asyncio import gather
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -89,8 +89,10 @@ class Reliability:
     at: tuple[AtHorizon, ...]
     """From the shortest to the longest."""
     fit: HorizonFit | None
-    """None where no attempt could be judged."""
+    """None where no attempt could be judged, and where success at some length is withheld."""
     histories: tuple[AtLength, ...] = ()
+    unscored_ok: bool = False
+    """Whether success is shown even where more than 5% of the attempts could not be judged."""
 
     @property
     def longest(self) -> AtHorizon:
@@ -111,7 +113,17 @@ class Reliability:
             cause(self.histories) if self.histories else "",
             f"at {unjudged} of {len(self.at)} horizons some attempts could not be judged" if unjudged else "",
         )  # fmt: skip
-        return tuple(note for note in found if note)
+        return (*(note for note in found if note), *self._cautions())
+
+    def withheld(self, at: AtHorizon) -> str:
+        """Why success at this length is not shown, or nothing."""
+        return "" if self.unscored_ok else at.evaluation.withheld
+
+    def _cautions(self) -> list[str]:
+        """The notes on the evaluations, each after the lengths that it holds for."""
+        notes = dict.fromkeys(note for at in self.at for note in at.evaluation.notes)
+        lengths = {note: [str(at.horizon) for at in self.at if note in at.evaluation.notes] for note in notes}
+        return [f"horizon{'s' * (len(at) > 1)} {', '.join(at)}: {note}" for note, at in lengths.items()]
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the attempts themselves, as JSON."""
@@ -119,7 +131,7 @@ class Reliability:
             "task": self.task, "notes": self.notes, "fit": asdict(self.fit) if self.fit else None, "histories": self.histories,
             "horizons": [
                 {
-                    "horizon": at.horizon, "samples": at.evaluation.samples, "n_problems": len(at.evaluation.records),
+                    "horizon": at.horizon, "withheld": self.withheld(at), "samples": at.evaluation.samples, "n_problems": len(at.evaluation.records),
                     "rows": [{"name": q.name, "title": q.title, **asdict(q.measurement)} for q in at.evaluation.quantities],
                     "step_accuracy": at.step, "hazard_slope": at.slope, "survival": at.survival, "failures": at.failures, "costs": at.costs,
                     "attempts": [_row(a, v) for r, vs in zip(at.evaluation.records, at.verdicts_PS, strict=True) for a, v in zip(r.attempts, vs, strict=True)],
@@ -139,12 +151,13 @@ async def at_horizon(jobs: Jobs, evaluation: Evaluation, seconds: Seconds) -> At
     return AtHorizon(jobs.horizon, evaluation, tuple(verdicts), seconds)
 
 
-def reliability(task: str, at: Sequence[AtHorizon], histories: Sequence[AtLength] = (), seed: int = 0) -> Reliability:
+def reliability(task: str, at: Sequence[AtHorizon], histories: Sequence[AtLength] = (), unscored_ok: bool = False) -> Reliability:
     """All lengths together, with success against the horizon fitted to them."""
     at = sorted(at, key=lambda each: each.horizon)
     rows = [(each.horizon, record.n_right, record.n_scored) for each in at for record in each.evaluation.records]
     fit = statistics.fit_horizon(*zip(*rows, strict=True)) if any(n for _, _, n in rows) else None
-    return Reliability(task, tuple(at), fit, tuple(histories))
+    found = Reliability(task, tuple(at), fit, tuple(histories), unscored_ok)
+    return replace(found, fit=None) if any(map(found.withheld, at)) else found
 
 
 def _row(attempt: Attempt, found: Verdict) -> dict[str, Any]:

@@ -31,9 +31,7 @@ def tables_of(found: Reliability) -> list[Table]:
     size = f"{len(found.longest.evaluation.records)} problems × {found.longest.evaluation.samples} attempts at each horizon, 95% intervals"
     tables = [
         (f"{found.task}: {size}", ("horizon", "success", "at least one right", "all right", "a right step", "errors as steps double", "n"), [
-            [str(at.horizon), *map(figure, (at.evaluation["accuracy"], at.evaluation[f"pass@{at.evaluation.ks[-1]}"], at.evaluation[at.most_reliable])),
-             figure(at.step), figure(at.slope, signed=True), str(at.evaluation["accuracy"].n)]
-            for at in found.at
+            [str(at.horizon), *_successes(found, at), figure(at.step), figure(at.slope, signed=True), str(at.evaluation["accuracy"].n)] for at in found.at
         ]),
         ("What became of the attempts", ("", *(f"horizon {at.horizon}" for at in found.at)), [
             [kind, *(figure(at.failures[kind]) for at in found.at)] for kind in KINDS
@@ -55,6 +53,12 @@ def tables_of(found: Reliability) -> list[Table]:
              for at in found.histories],
         ))  # fmt: skip
     return tables
+
+
+def _successes(found: Reliability, at: AtHorizon) -> list[str]:
+    """How often jobs of one length succeeded: in the mean, in the best of the attempts, in all."""
+    names = ("accuracy", f"pass@{at.evaluation.ks[-1]}", at.most_reliable)
+    return ["withheld" if found.withheld(at) else figure(at.evaluation[name]) for name in names]
 
 
 def page(found: Reliability) -> str:
@@ -95,7 +99,11 @@ def next_step(found: Reliability) -> str:
         ("healed", MEASURED, [at.healed for at in found.histories]), ("injected", LAW, [at.injected for at in found.histories]),
     ]  # fmt: skip
     lengths = [at.length for at in found.histories]
-    series = [Series(name, colour, [Mark(t, m.value, _ends(m)) for t, m in zip(lengths, ms, strict=True)]) for name, colour, ms in sides]
+    apart = 0.006 * max(lengths, default=0)  # or the one would hide the other's interval
+    series = [
+        Series(name, colour, [Mark(t + sign * apart, m.value, _ends(m)) for t, m in zip(lengths, ms, strict=True)])
+        for sign, (name, colour, ms) in zip((-1, 1), sides, strict=True)
+    ]
     n = found.histories[0].healed.n if found.histories else 0
     return chart(f"the next step after a history (n = {n} problems)", "steps before it", "right", series)
 

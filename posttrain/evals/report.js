@@ -236,13 +236,14 @@ function changed({ rows: given }) {
 function changeRow(row, note) {
   const { look, word } = judge(row);
   const mark = note > 0 && h("sup", null, h("a", { href: `#note-${note}`, "aria-label": `Note ${note}` }, note));
-  const p = isNumber(row.p_value) && quiet(row.p_value < 0.001 ? " · p < 0.001" : ` · p = ${short(row.p_value)}`);
   return h("tr", { class: look }, h("th", { scope: "row" }, titleOf(row), mark),
     SIDES.map((side) => h("td", { "data-head": labelOf(side) }, quantity(row[side]))),
     h("td", { class: "forest" }, isNumber(row.difference?.low) && isNumber(row.difference?.high) && forest(row, word)),
     h("td", { class: "difference", "data-head": "Difference" }, row.difference && quantity(row.difference, isPaired(row)),
-      h("span", { class: "state" }, word, p)));
+      h("span", { class: "state" }, word, pValue(row.p_value))));
 }
+
+const pValue = (p) => isNumber(p) && quiet(p < 0.001 ? " · p < 0.001" : ` · p = ${short(p)}`);
 
 /** What only two models together have, KL or problems gained, is a size rather than a difference, and never below 0. */
 const isPaired = ({ base, trained }) => Boolean(base ?? trained);
@@ -252,7 +253,7 @@ function judge(row) {
   const { difference, better } = row;
   const { value, low, high } = difference ?? {};
   if (difference && !isPaired(row)) return { look: "unsure", word: "between the two" };
-  if (![value, low, high].every(isNumber)) return { look: "unsure", word: difference ? "cannot say" : "not compared" };
+  if (![value, low, high].every(isNumber)) return { look: "unsure", word: difference ? "cannot say" : row.withheld ? "withheld" : "not compared" };
   if (low <= 0 && high >= 0) return { look: "unsure", word: "no difference shown" };
   const arrow = value > 0 ? "▲" : "▼";
   if (better !== "higher" && better !== "lower") return { look: "moved", word: `${arrow} ${value > 0 ? "higher" : "lower"}` };
@@ -301,6 +302,74 @@ function passAtK({ pass_at_k: curves }) {
     yDomain: [0, 1], yCount: 5 }),
   h("details", null, h("summary", null, "As a table"),
     h("table", { class: "plain" }, headRow(["k", ...series.map(({ name }) => name)]), h("tbody", null, ks.map(row))))];
+}
+
+// -------------------------------------------------------------------------------------------------------- bare and in use
+
+function bareAndInUse({ side_by_side: given }) {
+  const pairs = list(given).filter((pair) => SIDES.every((side) => pair?.[side]));
+  if (!pairs.length) return null;
+  const shown = pairs.filter((pair) => !withheldOf(pair));
+  const about = "The same problems twice: bare, and where the same ability is in use, late in a conversation or in an agent's loop. The last row "
+    + "of each is what the use does to one model more than to the other, problem by problem. p is adjusted for the number of pairs (Holm).";
+  const heads = ["Ability in use", "Bare", "In use", "Change", h("span", { class: "hidden" }, "Change in figures")];
+  return [h("p", { class: "about" }, about), shown.length > 0 && dumbbells(shown),
+    h("table", { class: "changes" }, h("caption", { class: "hidden" }, "Each ability bare and in use, with 95% intervals"), headRow(heads),
+      h("tbody", null, pairs.flatMap((pair) => [...SIDES.map((side) => useRow(pair, side)), contrastRow(pair)])))];
+}
+
+const withheldOf = (pair) => text(pair.base.withheld) || text(pair.trained.withheld);
+
+function useRow(pair, side) {
+  const { bare, in_use: used, difference, p_holm: p } = pair[side];
+  const name = [h("span", { class: "value" }, capital(text(pair.task))), h("span", { class: "doubt" }, swatch(side), labelOf(side))];
+  const cells = [bare, used].map((measure, i) => h("td", { "data-head": i ? "In use" : "Bare" }, quantity(measure)));
+  return contrast(name, cells, difference, p, withheldOf(pair));
+}
+
+function contrastRow(pair) {
+  const name = h("span", { class: "doubt" }, `${labelOf("trained")}'s change less ${labelOf("base")}'s`);
+  return contrast(name, [h("td"), h("td")], pair.difference, pair.p_holm, withheldOf(pair));
+}
+
+/** A row that ends in a difference, drawn and in figures; more is better. */
+function contrast(name, cells, difference, p, withheld) {
+  const head = h("th", { scope: "row" }, name);
+  if (withheld) return h("tr", { class: "unsure" }, head, h("td", { colspan: 4 }, quiet(`withheld: ${withheld}`)));
+  const { look, word } = judge({ difference, better: "higher", base: difference });
+  const known = isNumber(difference?.low) && isNumber(difference?.high);
+  return h("tr", { class: look }, head, cells, h("td", { class: "forest" }, known && forest({ difference, name: "change" }, word)),
+    h("td", { class: "difference", "data-head": "Change" }, quantity(difference, true), h("span", { class: "state" }, word, pValue(p))));
+}
+
+/** For each ability and model the bare value above, the one in use below, each with its interval, and what joins them. */
+function dumbbells(pairs) {
+  const margin = { top: 4, right: 24, bottom: 40, left: 24 };
+  const [heading, step, each] = [20, 13, 34];
+  const height = margin.top + margin.bottom + pairs.length * (heading + SIDES.length * each);
+  const spoken = ({ task, base, trained }) => `${text(task)}: ${[base, trained].map(({ bare, in_use: used }, i) => (
+    `${labelOf(SIDES[i])} ${percent(bare.value)} bare and ${percent(used.value)} in use`)).join(", ")}`;
+  const draw = (width) => {
+    const x = scale([0, 1], [margin.left, width - margin.right]);
+    const marks = ticks([0, 1], 5);
+    const dot = ({ value, low, high }, y, look) => isNumber(value) && [
+      isNumber(low) && isNumber(high) && s("path", { d: `M${x(low).toFixed(1)} ${y}H${x(high).toFixed(1)}`, class: "whisker" }),
+      s("circle", { cx: x(value), cy: y, r: 4.5, class: look })];
+    const model = ({ bare, in_use: used }, side, top) => s("g", { class: side },
+      [bare, used].every(({ value }) => isNumber(value)) && s("path", { d: `M${x(bare.value)} ${top}L${x(used.value)} ${top + step}`, class: "joint" }),
+      dot(bare, top, "bare"), dot(used, top + step, "in-use"));
+    const block = (pair, i) => {
+      const top = margin.top + i * (heading + SIDES.length * each);
+      return [s("text", { x: margin.left, y: top + 13, class: "ability" }, capital(text(pair.task)).slice(0, Math.floor(width / 7))),
+        SIDES.map((side, j) => model(pair[side], side, top + heading + 8 + j * each))];
+    };
+    return s("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": pairs.map(spoken).join("; ") },
+      marks.map((mark) => s("line", { x1: x(mark), x2: x(mark), y1: margin.top, y2: height - margin.bottom, class: "grid" })),
+      axes({ x, y: x, width, height, margin, xTicks: marks, yTicks: [], xFormat: percent, xName: "accuracy" }), pairs.map(block));
+  };
+  const looks = h("li", null, h("span", { class: "quiet" }, "open and above: bare; filled and below: in use; bars are 95% intervals"));
+  const models = legend(SIDES.map((side) => ({ name: labelOf(side), look: side })));
+  return h("figure", { class: "chart uses" }, h("figcaption", null, fill(models, null, looks)), mount(h("div", { class: "plot" }), draw));
 }
 
 // ------------------------------------------------------------------------------- the base at another temperature, calibration
@@ -783,7 +852,7 @@ function config({ training: run }) {
 }
 
 const SECTIONS = [
-  ["changes", "Before and after", changed], ["pass-at-k", "pass@k", passAtK],
+  ["changes", "Before and after", changed], ["in-use", "Bare and in use", bareAndInUse], ["pass-at-k", "pass@k", passAtK],
   ["matched", "Against the base at another temperature", matchedBase], ["calibration", "Calibration", calibration],
   ["training", "Training", training], ["problems", "Problems", problems], ["rollouts", "Rollouts before and after", examples],
   ["training-rollouts", "Rollouts during training", trainingRollouts], ["config", "Configuration", config],

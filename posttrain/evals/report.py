@@ -62,7 +62,7 @@ def headline(comparison: Mapping[str, Any]) -> str:
 def _page(comparison: Mapping[str, Any], title: str) -> str:
     assets = files("posttrain.evals")
     style, script, page = (assets.joinpath(f"report.{kind}").read_text("utf-8") for kind in ("css", "js", "html"))
-    data = {"title": title, "verdict": _verdict_sentences(comparison), "comparison": comparison}
+    data = {"title": title, "verdict": _verdict_sentences(comparison), "comparison": _shown(comparison)}
     return Template(page).substitute(
         title=html.escape(title),
         style=style,
@@ -70,6 +70,16 @@ def _page(comparison: Mapping[str, Any], title: str) -> str:
         script_hash="sha256-" + base64.b64encode(sha256(script.encode()).digest()).decode(),
         data=_embeddable(data),
     )
+
+
+def _shown(comparison: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the page shows of it: what is withheld is on no page either, save the problems and attempts themselves."""
+    why = comparison.get("withheld")
+    if not why:
+        return comparison
+    hidden = {"base": None, "trained": None, "difference": None, "p_value": None, "withheld": True}
+    rows = [{**row, **hidden, "note": row.get("note") or why} if rests_on_scores(str(row.get("name"))) else row for row in _parts(comparison, "rows")]
+    return {**comparison, "rows": rows, "pass_at_k": None, "matched": None, "calibration": None}
 
 
 def _embeddable(data: Any) -> str:

@@ -2,16 +2,17 @@
 
 From the same attempts follow what an oracle would find among k (coverage, which is no accuracy) and what selections that can
 be had in practice make of them: a vote, the model's own likelihood, a reward. Each is an expectation over all subsets of k
-(exact, but for the weighted vote's, which are drawn), its interval is over problems, and its tokens are all that were read and written:
-prompts, thoughts, judges, and attempts at finding out how hard a problem is.
+(exact, but for the weighted vote's and the allocated one's, which are drawn), its interval is over problems, and its tokens are all that
+were read and written: prompts, thoughts, judges, and attempts at finding out how hard a problem is. Searches (beams, looks ahead, revisions)
+choose while they write, so that they draw attempts of their own for each budget.
 Legend: P problems, S attempts at one problem.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,11 @@ from posttrain.seeds import fold
 from posttrain.types import Measurement
 
 ORACLE = "coverage (oracle)"
+ALLOCATED = "majority, by difficulty"
 SUBSETS = 200
-"""Drawn for a weighted vote, for each problem and k."""
+"""Drawn for a vote that is weighted or goes on from a few attempts, for each problem and k."""
+POOLED = ("votes", "best", "allocate")
+"""The strategies that choose among the attempts of one pool."""
 LOOKS = 4
 """Attempts from which difficulty is estimated."""
 FEWEST_TO_ALLOCATE = 10
@@ -70,7 +74,7 @@ class Point:
     """One curve at one place."""
 
     k: float
-    """Attempts at each problem; the mean where problems get different numbers."""
+    """Attempts at each problem; the mean where problems get different numbers; of a search its beams or turns."""
     value: Measurement
     tokens: Measurement
     """Spent on one problem."""
@@ -84,6 +88,8 @@ class Curve:
 
     name: str
     points: tuple[Point, ...]
+    is_pooled: bool = True
+    """Whether each point takes the same number of attempts at every problem from the pool; else it has tokens of its own."""
 
     @property
     def is_oracle(self) -> bool:
@@ -118,6 +124,16 @@ class Unsolved:
 
 
 @dataclass(frozen=True)
+class Search:
+    """A search at one budget, measured on attempts of its own."""
+
+    name: str
+    budget: int
+    """Its beams, or the turns of its conversation."""
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True)
 class Arm:
     """One model, thinking in one way."""
 
@@ -129,6 +145,9 @@ class Arm:
     curves: tuple[Curve, ...]
     law: Law | None
     wall: tuple[Unsolved, ...]
+    searches: tuple[Search, ...] = ()
+    withheld: str = ""
+    """Why nothing of it is shown, or nothing: too many attempts could not be scored."""
 
     def curve(self, name: str) -> Curve:
         return next(curve for curve in self.curves if curve.name == name)
@@ -137,11 +156,16 @@ class Arm:
         e = self.evaluation
         return plain({
             "name": self.name, "model": self.model, "thinking_tokens": self.thinking_tokens, "n_problems": len(e.records), "samples": e.samples,
-            "chance": e.chance, "n_unscored": sum(len(r.attempts) - r.n_scored for r in e.records), "notes": e.notes,
+            "chance": e.chance, "n_unscored": sum(map(_n_unscored, (e, *(s.evaluation for s in self.searches)))), "withheld": self.withheld,
+            "notes": [*e.notes, *(f"{s.name} at {s.budget}: {note}" for s in self.searches for note in s.evaluation.notes)],
             "truncated_frac": e["truncated_frac"], "length_tokens": e["length_tokens"],
-            "curves": [{"name": c.name, "is_oracle": c.is_oracle, "points": [_flat(p) for p in c.points]} for c in self.curves],
+            "curves": [{"name": c.name, "is_oracle": c.is_oracle, "is_pooled": c.is_pooled, "points": [_flat(p) for p in c.points]} for c in self.curves],
             "law": self.law, "wall": self.wall,
         })  # fmt: skip
+
+
+def _n_unscored(evaluation: Evaluation) -> int:
+    return sum(len(record.attempts) - record.n_scored for record in evaluation.records)
 
 
 def _flat(point: Point) -> dict[str, Any]:
@@ -151,14 +175,21 @@ def _flat(point: Point) -> dict[str, Any]:
 async def arm(
     name: str, model: str, thinking_tokens: int | None, evaluation: Evaluation, extract: Extract,
     rewards: Mapping[int, float] | None = None, verifier_tokens: VerifierTokens | None = None,
+    strategies: Collection[str] = POOLED, searches: Sequence[Search] = (), unscored_ok: bool = False,
 ) -> Arm:  # fmt: skip
-    """The curves of one evaluation. `rewards`: of each scored attempt, by the `id` of its rollout object, where a reward is to choose."""
+    """The curves of one evaluation, and of searches beside it. `rewards`: of each scored attempt, by the `id` of its rollout object,
+    where a reward is to choose. `strategies`: which of `POOLED`; coverage is always there.
+
+    Where more than 5% of the attempts could not be scored, its own or a search's, the arm is withheld, unless `unscored_ok`.
+    """
     pools = [await pool(record, extract, rewards, verifier_tokens) for record in evaluation.records]
     clusters = clusters_of(evaluation.records)
-    curves = [curve(rule, pools, evaluation.ks, clusters, evaluation.seed) for rule in rules_for(pools)]
-    allocated = by_difficulty(pools, evaluation.ks, clusters, evaluation.seed)
+    curves = [curve(rule, pools, evaluation.ks, clusters, evaluation.seed) for rule in rules_for(pools, strategies)]
+    allocated = by_difficulty(pools, evaluation.ks, clusters, evaluation.seed) if "allocate" in strategies else None
+    curves += [*([allocated] if allocated else []), *search_curves(searches)]
     law, wall = coverage_law(pools, evaluation.samples), unsolved(pools)
-    return Arm(name, model, thinking_tokens, evaluation, (*curves, *([allocated] if allocated else [])), law, wall)
+    withheld = "" if unscored_ok else next(filter(None, (e.withheld for e in (evaluation, *(s.evaluation for s in searches)))), "")
+    return Arm(name, model, thinking_tokens, evaluation, tuple(curves), law, wall, tuple(searches), withheld)
 
 
 async def pool(record: Record, extract: Extract, rewards: Mapping[int, float] | None, verifier_tokens: VerifierTokens | None) -> Pool:
@@ -182,12 +213,14 @@ def _or_last(value: float) -> float:
 # -------------------------------------------------------------------------------------------------------------- curves
 
 
-def rules_for(pools: Sequence[Pool]) -> tuple[str, ...]:
-    """The names of the ways to choose among these attempts. A weighted vote needs rewards that can be weights: finite, at least 0."""
+def rules_for(pools: Sequence[Pool], strategies: Collection[str] = POOLED) -> tuple[str, ...]:
+    """The names of the ways to choose among these attempts that were asked for. A weighted vote needs rewards that can be weights: finite, at least 0."""
     given = [p.rewards_S for p in pools if p.rewards_S is not None]
     weighable = given and all((np.isneginf(r) | (np.isfinite(r) & (r >= 0))).all() for r in given)
-    return (ORACLE, "majority", "best by likelihood", "best by likelihood per token", *(["best by reward"] if given else []),
-            *(["vote weighted by reward"] if weighable else []))  # fmt: skip
+    found = {"majority": "votes", "best by likelihood": "best", "best by likelihood per token": "best"}
+    found |= {"best by reward": "best"} if given else {}
+    found |= {"vote weighted by reward": "votes"} if weighable else {}
+    return (ORACLE, *(rule for rule, strategy in found.items() if strategy in strategies))
 
 
 def curve(rule: str, pools: Sequence[Pool], ks: Sequence[int], clusters: Clusters = None, seed: int = 0) -> Curve:
@@ -245,26 +278,57 @@ def scaled(spent: Spent, factor: float) -> Spent:
 def by_difficulty(pools: Sequence[Pool], ks: Sequence[int], clusters: Clusters = None, seed: int = 0) -> Curve | None:
     """Votes of more or fewer attempts, by a difficulty that the first `LOOKS` attempts show; None with too few problems or attempts.
 
-    The budgets are those of the other curves: the mean number of attempts at a problem, these first ones included. Plans are
-    cross-fitted, and what a vote would give is worked out from the other attempts alone.
+    What `VoteByDifficulty` does: the first attempts vote too, so that what the looking costs is not lost. The budgets are those of the
+    other curves: the mean number of attempts at a problem, these first ones included. Plans are cross-fitted: which difficulties are given
+    more was learned on other problems than those it is tried on.
     """
     full = [i for i, p in enumerate(pools) if p.n == max(ks)]
-    budgets, sizes = [k for k in ks if k > LOOKS], [k for k in ks if k <= max(ks) - LOOKS]
+    budgets = [k for k in ks if k > LOOKS]
     if len(full) < FEWEST_TO_ALLOCATE or not budgets:
         return None
-    first = [pools[i].answers[:LOOKS] for i in full]
-    difficulty_P = np.array([split_of(answers) for answers in first])
-    rest = [replace(pools[i], answers=pools[i].answers[LOOKS:], scores_S=pools[i].scores_S[LOOKS:]) for i in full]
-    scores_PS = np.array([[chosen("majority", p, k) for k in sizes] for p in rest])
+    more = further(ks)
+    difficulty_P = np.array([split_of(pools[i].answers[:LOOKS]) for i in full])
+    scores_PS = np.array([[_vote_going_on(pools[i], m, seed) for m in more] for i in full])
     points = []
     for budget in budgets:
-        found = cross_fitted(difficulty_P, scores_PS, np.array(sizes, float), LOOKS, budget, seed=seed)
+        found = cross_fitted(difficulty_P, scores_PS, np.array(more, float), LOOKS, budget, seed=seed)
         spent = [
             scaled(pools[i].each(False), n - LOOKS) + Spent(difficulty_tokens=pools[i].each(False).total_tokens * LOOKS)
             for i, n in zip(full, found.spent_P, strict=True)
         ]  # fmt: skip
         points.append(point(float(found.spent_P.mean()), list(found.scores_P), spent, clusters and tuple(clusters[i] for i in full)))
-    return Curve("majority, by difficulty", tuple(points))
+    return Curve(ALLOCATED, tuple(points), is_pooled=False)
+
+
+def further(ks: Sequence[int]) -> list[int]:
+    """Numbers of attempts beside the first `LOOKS`: none, a few, and what makes each k whole, so that a plan may treat all problems alike."""
+    return sorted({0, *(k for k in ks if k <= max(ks) - LOOKS), *(k - LOOKS for k in ks if k > LOOKS)})
+
+
+def _vote_going_on(p: Pool, more: int, seed: int) -> float:
+    """The mean score of a vote of the first `LOOKS` attempts and `more` of the others, over `SUBSETS` of these."""
+    rng = np.random.default_rng(fold(seed, "a vote that goes on", p.id, more))
+    found = []
+    for _ in range(SUBSETS):
+        voting = [*rng.permutation(LOOKS), *(LOOKS + rng.permutation(p.n - LOOKS)[:more])]
+        found.append(p.scores_S[voting[elected([p.answers[i] for i in voting], [1.0] * len(voting))]])
+    return float(np.mean(found))
+
+
+def search_curves(searches: Sequence[Search]) -> list[Curve]:
+    """One for each name, its budgets ascending."""
+    budgets = sorted(searches, key=lambda search: search.budget)
+    return [
+        Curve(name, tuple(_searched_point(s.budget, s.evaluation) for s in budgets if s.name == name), is_pooled=False)
+        for name in dict.fromkeys(search.name for search in searches)
+    ]
+
+
+def _searched_point(budget: int, evaluation: Evaluation) -> Point:
+    """Every problem's mean over its scored attempts; without one it has no value."""
+    each = [[a for a in record.attempts if not a.score.is_unscored] for record in evaluation.records]
+    spent = [scaled(sum((spent_on(a.rollout) for a in scored), Spent()), 1 / max(len(scored), 1)) for scored in each]
+    return point(budget, [record.rate for record in evaluation.records], spent, clusters_of(evaluation.records))
 
 
 # ------------------------------------------------------------------------------------------------------ law and wall

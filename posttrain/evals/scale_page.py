@@ -9,7 +9,7 @@ from typing import Any
 from posttrain.evals.chart import Mark, Series, chart
 from posttrain.evals.pages import Table, ends, html_figures, html_list, html_tables, spoken, standing_alone
 
-COLOURS = ("#1f5fd0", "#c2571a", "#1a8a4a", "#7a3db8", "#b3261e", "#8a6d00", "#0b7a83", "#57606a")
+COLOURS = ("#1f5fd0", "#c2571a", "#1a8a4a", "#7a3db8", "#b3261e", "#8a6d00", "#0b7a83", "#d0408f", "#3d4a9a", "#5f7d1e")
 GREY = "#6a737f"
 
 
@@ -18,7 +18,9 @@ def page(found: Mapping[str, Any]) -> str:
     about = (
         "<p>Bands and bars are 95% intervals over problems. Coverage (dashed) is what an oracle would find among k attempts: a ceiling for every"
         " selection, and no accuracy. Selections are expectations over all subsets of k attempts of one pool. Tokens are all that were read and"
-        " written for one problem: prompts (anew for each attempt), thoughts and answers, judges, and attempts that only estimated difficulty."
+        " written for one problem: prompts (anew for each attempt), thoughts and answers, judges, and attempts that estimated difficulty."
+        " Beams, looks ahead and revisions draw attempts of their own; against attempts they stand at the number of their beams or turns, and what they"
+        " cost stands against tokens, where every step reads all that came before it anew."
         " The forecast (dotted) is a beta law of solve rates, fitted on the few attempts named and on nothing else; the wall is the share of"
         " problems that some attempt has solved.</p>"
     )
@@ -31,9 +33,10 @@ def page(found: Mapping[str, Any]) -> str:
 
 def pictures_of(found: Mapping[str, Any]) -> list[str]:
     """For each arm, all its curves against attempts and against tokens; where there are several, each arm's coverage and vote; lengths."""
-    pictures = [picture for arm in found["arms"] for picture in (against_attempts(arm), against_tokens(arm))]
-    if len(found["arms"]) > 1:
-        pictures += [arms_against_tokens(found["arms"]), lengths(found["arms"])]
+    arms = _shown(found)
+    pictures = [picture for arm in arms for picture in (against_attempts(arm), against_tokens(arm))]
+    if len(arms) > 1:
+        pictures += [arms_against_tokens(arms), lengths(arms)]
     return [picture for picture in pictures if picture]
 
 
@@ -52,9 +55,10 @@ def against_tokens(arm: Mapping[str, Any]) -> str:
 def arms_against_tokens(arms: Sequence[Mapping[str, Any]]) -> str:
     """Every arm's coverage and its vote, in the arm's colour."""
     series = []
+    names = {"coverage (oracle)": "coverage", "majority": "vote"}
     for arm, colour in zip(arms, COLOURS, strict=False):
-        oracle, vote = (next(c for c in arm["curves"] if c["name"] == name) for name in ("coverage (oracle)", "majority"))
-        series += [_series(oracle | {"name": f"{arm['name']}: coverage"}, colour, "tokens"), _series(vote | {"name": f"{arm['name']}: vote"}, colour, "tokens")]
+        chosen = [c for c in arm["curves"] if c["name"] in names]
+        series += [_series(c | {"name": f"{arm['name']}: {names[c['name']]}"}, colour, "tokens") for c in chosen]
     return chart("All arms: coverage (dashed) and majority vote", "tokens spent on a problem, all counted", "performance", series[:8], log_x=2)
 
 
@@ -63,7 +67,7 @@ def lengths(arms: Sequence[Mapping[str, Any]]) -> str:
     series = []
     for model, colour in zip(dict.fromkeys(arm["model"] for arm in arms), COLOURS, strict=False):
         forced = [arm for arm in arms if arm["model"] == model and arm["thinking_tokens"] is not None]
-        marks = [_mark(next(c for c in arm["curves"] if c["name"] == "majority")["points"][0], "tokens") for arm in forced]
+        marks = [_mark(arm["curves"][0]["points"][0], "tokens") for arm in forced]
         series.append(Series(model, colour, marks, is_line=True))
     return chart("One attempt, thinking for longer", "tokens spent on a problem, all counted", "accuracy", series, log_x=2)
 
@@ -97,8 +101,14 @@ def _wall(arm: Mapping[str, Any]) -> list[Series]:
 # ------------------------------------------------------------------------------------------------------- words and tables
 
 def sentences(found: Mapping[str, Any]) -> list[str]:
-    """What a reader should take away, one line a finding."""
-    return [f"{arm['name']}: {line}" for arm in found["arms"] for line in (*_on_law(arm), *_on_wall(arm), *arm["notes"])]
+    """What a reader should take away, one line a finding; of an arm that is withheld only why."""
+    findings = lambda arm: () if arm["withheld"] else (*_on_law(arm), *_on_wall(arm))  # noqa: E731
+    return [f"{arm['name']}: {line}" for arm in found["arms"] for line in (*findings(arm), *arm["notes"])]
+
+
+def _shown(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The arms that are not withheld."""
+    return [arm for arm in found["arms"] if not arm["withheld"]]
 
 
 def _on_law(arm: Mapping[str, Any]) -> list[str]:
@@ -123,22 +133,31 @@ def _on_wall(arm: Mapping[str, Any]) -> list[str]:
 
 
 def tables_of(found: Mapping[str, Any]) -> list[Table]:
-    """For each arm a row for each k; then the problems never solved."""
-    tables = [table for arm in found["arms"] for table in (_curves_table(arm), _wall_table(arm))]
+    """For each arm a row for each k, a row for each strategy and budget that has tokens of its own; then the problems never solved."""
+    tables = [table for arm in _shown(found) for table in (_curves_table(arm), _strategies_table(arm), _wall_table(arm))]
     return [table for table in tables if table[2]]
 
 
 def _curves_table(arm: Mapping[str, Any]) -> Table:
-    """Problems that get different numbers of attempts have rows of their own."""
-    uniform = [c for c in arm["curves"] if c["name"] != "majority, by difficulty"]
-    rows = []
-    for i, at in enumerate(uniform[0]["points"]):
-        rows.append([f"{at['k']:g}", f"{at['tokens']['value']:.0f}", *(spoken(c["points"][i]["value"]) for c in uniform), str(at["value"]["n"])])
-    for c in arm["curves"]:
-        if c not in uniform:
-            blank = [""] * (len(uniform) - 2)
-            rows += [[f"{p['k']:.1f} by difficulty", f"{p['tokens']['value']:.0f}", "", spoken(p["value"]), *blank, str(p["value"]["n"])] for p in c["points"]]
-    return f"{arm['name']}: performance with 95% intervals over problems", ("attempts", "tokens", *(c["name"] for c in uniform), "n"), rows
+    """What chooses among the same attempts, side by side."""
+    pooled = [c for c in arm["curves"] if c["is_pooled"]]
+    rows = [
+        [f"{at['k']:g}", _tokens(at), *(spoken(c["points"][i]["value"]) for c in pooled), str(at["value"]["n"])]
+        for i, at in enumerate(pooled[0]["points"])
+    ]
+    return f"{arm['name']}: performance with 95% intervals over problems", ("attempts", "tokens", *(c["name"] for c in pooled), "n"), rows
+
+
+def _strategies_table(arm: Mapping[str, Any]) -> Table:
+    """What spends in its own way. Attempts are the mean of a problem, the beams of a search, or the turns of a conversation."""
+    points = [(c["name"], p) for c in arm["curves"] if not c["is_pooled"] for p in c["points"]]
+    rows = [[name, f"{p['k']:.3g}", _tokens(p), spoken(p["value"]), str(p["value"]["n"])] for name, p in points]
+    return f"{arm['name']}: strategies with tokens of their own", ("strategy", "attempts, beams or turns", "tokens", "performance", "n"), rows
+
+
+def _tokens(point: Mapping[str, Any]) -> str:
+    """The mean of them; a dash where no problem has so many scored attempts."""
+    return "–" if point["tokens"]["value"] is None else f"{point['tokens']['value']:.0f}"
 
 
 def _wall_table(arm: Mapping[str, Any]) -> Table:

@@ -2,8 +2,9 @@
 
 A record is found again by the hash of all that it depends on: the problem (what is asked, what is right, what the judge is
 given), the settings (samples, seed, sampling, number format) and the model's own revision, which is a hash of its weights. A
-model that was trained on, or a problem that was mended, is therefore measured anew, into the same file. A judge whose code
-was mended is not noticed: ask for all anew with --no-resume.
+model that was trained on, or a problem that was mended, is therefore measured anew, into the same file. Who judged is no part of
+that hash, and stands in the record: attempts that another judge has scored are found, and judged again. A judge whose code was
+mended is not noticed: ask for all anew with --no-resume.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from posttrain.evals.confidence import confidences_from
 from posttrain.evals.measure import Evaluation, evaluation
 from posttrain.evals.records import Record, plain, record_from, record_row
 from posttrain.runs.folder import disk_errors, read_object
-from posttrain.types import Aspect, Problem, UserError
+from posttrain.types import Aspect, Problem, UserError, unscored
 
 NAME, EVALUATION = "records.jsonl", "evaluation.json"
 
@@ -34,21 +35,29 @@ class RecordLog:
     """What the records depend on beside the problem, samples and seed: the model's revision, the sampling."""
     resume: bool = True
     """Whether records from before are found again; without, all is measured anew and added."""
-    _rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    judged_by: Mapping[str, Any] = field(default_factory=dict)
+    """Who scores the attempts, where there is a choice."""
+    _rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Of each key, in order."""
 
     def __post_init__(self) -> None:
         cut_torn_line(self.path)
         if self.resume:
-            self._rows = {row["key"]: row for row in read_rows(self.path)}
+            for row in read_rows(self.path):
+                self._rows.setdefault(row["key"], []).append(row)
 
     def find(self, task: str, problem: Problem, samples: int, seed: int) -> Record | None:
-        row = self._rows.get(self._key(task, problem, self._all(samples, seed)))
-        return None if row is None else _record(self.path, row)
+        """The newest record that this judge scored; if there is none the newest, with what another judge gave taken from it."""
+        settings = self._all(samples, seed)
+        rows = self._rows.get(self._key(task, problem, settings), [])
+        own = [row for row in rows if row["settings"] == settings | plain(self.judged_by)]
+        return _record(self.path, own[-1]) if own else _unjudged(_record(self.path, rows[-1])) if rows else None
 
     def keep(self, task: str, record: Record, samples: int, seed: int) -> None:
         settings = self._all(samples, seed)
-        row = {"key": self._key(task, record.problem, settings), "task": task, "settings": settings, **record_row(record)}
-        self._rows[row["key"]] = row
+        key, by = self._key(task, record.problem, settings), plain(self.judged_by)
+        row = {"key": key, "task": task, "settings": settings | by, **record_row(record)}
+        self._rows.setdefault(key, []).append(row)
         with disk_errors(self.path.parent), self.path.open("a") as file:
             file.write(json.dumps(row, separators=(",", ":")) + "\n")
             file.flush()
@@ -91,6 +100,12 @@ def _record(path: Path, row: Mapping[str, Any]) -> Record:
         raise UserError(f"'{path}' holds a damaged record of {row.get('id')}: remove its line, or give another --out") from None
 
 
+def _unjudged(record: Record) -> Record:
+    """The record without its scores; an attempt at which the machinery failed never had one."""
+    bare = [a if a.failed else replace(a, score=unscored("another judge has scored this")) for a in record.attempts]
+    return replace(record, attempts=tuple(bare))
+
+
 @dataclass(frozen=True)
 class Kept:
     """What `posttrain eval` left in a folder."""
@@ -100,7 +115,7 @@ class Kept:
     evaluations: tuple[Evaluation, ...]
     """One for each task."""
     settings: tuple[Mapping[str, Any], ...]
-    """What the records of each depend on, beside problem, samples and seed."""
+    """What the records of each depend on, beside problem, samples and seed, and who judged."""
 
 
 def is_kept(folder: Path) -> bool:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from posttrain.scaling.cost import SearchedRollout, Spent, searched, spent_on, total
-from posttrain.scaling.vote import Extract
+from posttrain.scaling.vote import Extract, elected
 from posttrain.seeds import fold
 from posttrain.types import Agent, Problem, Rollout, UserError
 
@@ -58,11 +58,11 @@ def split_of(answers: Sequence[Hashable | None]) -> float:
 def best_plan(difficulty_P: np.ndarray, scores_PS: np.ndarray, costs_S: np.ndarray, budget: float, bins: int = 3) -> Plan:
     """The plan with the highest mean score whose mean cost is at most `budget`, by trying all.
 
-    Bins hold about the same number of problems each, as far as ties allow. Scores that are nan are in no mean. Among equally good plans the
+    Bins hold about the same number of problems each, as far as ties allow, which are never parted: where there are no more difficulties
+    than bins, each has its own. Scores that are nan are in no mean. Among equally good plans the
     cheaper wins. Raises UserError where not even the cheapest strategy for all is within the budget.
     """
-    known = difficulty_P[~np.isnan(difficulty_P)]
-    edges = tuple(float(e) for e in np.unique(np.quantile(known, np.arange(1, bins) / bins))) if len(known) else ()
+    edges = _edges(difficulty_P[~np.isnan(difficulty_P)], bins)
     placed = np.where(np.isnan(difficulty_P), len(edges), np.searchsorted(edges, difficulty_P, side="right"))
     weights_B = np.bincount(placed, minlength=len(edges) + 1) / len(placed)
     means_BS = np.array([_mean(scores_PS[placed == b]) if weights_B[b] else np.zeros(len(costs_S)) for b in range(len(weights_B))])
@@ -73,6 +73,14 @@ def best_plan(difficulty_P: np.ndarray, scores_PS: np.ndarray, costs_S: np.ndarr
         raise UserError(f"a budget of {budget:g} for each problem is less than the cheapest strategy costs, {costs_S.min():g}: raise it")
     best = max(within, key=lambda w: (round(w[0], 12), w[1]))
     return Plan(edges, tuple(int(s) for s in best[2]))
+
+
+def _edges(known: np.ndarray, bins: int) -> tuple[float, ...]:
+    """Halfway between neighbouring difficulties, where the share of easier problems comes closest to each of 1 / bins, 2 / bins, …"""
+    values, counts = np.unique(known, return_counts=True)
+    easier = counts.cumsum()[:-1] / max(len(known), 1)
+    gaps = range(len(easier)) if len(values) <= bins else {int(np.abs(easier - b / bins).argmin()) for b in range(1, bins)}
+    return tuple(float(values[i] + values[i + 1]) / 2 for i in sorted(gaps))
 
 
 @dataclass(frozen=True)
@@ -149,6 +157,37 @@ class ByDifficulty:
         agent = self.strategies[self.plan.strategy(await self.difficulty(looks))]
         (answer,) = await agent.attempt(problem, 1, fold(seed, "answer", i))
         return searched(answer, Spent(difficulty_tokens=total(looks).total_tokens) + spent_on(answer), i)
+
+
+@dataclass(frozen=True)
+class VoteByDifficulty:
+    """A vote of as many attempts as a problem seems to need: `k` look at how hard it is, the plan says how many more, and all of them vote.
+
+    Unlike in `ByDifficulty` and the paper nothing that was paid for is thrown away (as in adaptive consistency, arXiv 2305.11860, which asks
+    for one attempt more at a time). Ties, and attempts without an answer, as in `Majority`.
+    """
+
+    agent: Agent
+    k: int
+    """Attempts to estimate the difficulty from."""
+    extract: Extract
+    plan: Plan
+    more: Sequence[int]
+    """How many further attempts each strategy of the plan takes; 0 leaves it at the first ones."""
+
+    async def attempt(self, problem: Problem, n: int, seed: int = 0) -> list[Rollout]:
+        """`n` votes, each of which has looked for itself."""
+        if self.k < 1 or min(self.more) < 0 or max(self.plan.chosen) >= len(self.more):
+            raise UserError("an allocation needs at least one attempt to look with, and a number of attempts for each strategy of its plan")
+        looks = await self.agent.attempt(problem, n * self.k, fold(seed, "difficulty"))
+        return list(await asyncio.gather(*(self._vote(problem, looks[i * self.k : (i + 1) * self.k], i, seed) for i in range(n))))
+
+    async def _vote(self, problem: Problem, looks: Sequence[Rollout], i: int, seed: int) -> SearchedRollout:
+        count = self.more[self.plan.strategy(await disagreement_of(self.extract)(looks))]
+        further = await self.agent.attempt(problem, count, fold(seed, "further", i)) if count else []
+        votes = [*looks, *further]
+        winner = votes[elected([None if r.outcome == "error" else self.extract(r.text) for r in votes], [1.0] * len(votes))]
+        return searched(winner, Spent(difficulty_tokens=total(looks).total_tokens) + total(further), i)
 
 
 def _mean(scores_PS: np.ndarray) -> np.ndarray:

@@ -49,8 +49,8 @@ TASKS: Mapping[str, type[Any]] = {
 }  # fmt: skip
 
 
-def load(spec: str) -> Task:
-    """The task that `NAME[:key=value,…]` or `rg:GENERATOR[,key=value,…]` describes.
+def load(spec: str, also: Mapping[str, Callable[[str], Task]] | None = None) -> Task:
+    """The task that `NAME[:key=value,…]` or `rg:GENERATOR[,key=value,…]` describes; `also` are more kinds that are made of another task.
 
     Values take the type of the option's default; lists are written `1+2` or `[1, 2]`. A generator's own options stand
     beside those of `ReasoningGym`. Raises `UserError` for a task, generator, option or value that does not exist, with
@@ -59,10 +59,11 @@ def load(spec: str) -> Task:
     name, _, options = spec.strip().partition(":")
     if name == "rg":
         return _reasoning_gym(options)
-    if name in OF_OTHERS:
-        return OF_OTHERS[name](options)
+    made_of = {**OF_OTHERS, **(also or {})}
+    if name in made_of:
+        return made_of[name](options)
     if name not in TASKS:
-        raise UserError(unknown("task", name, [*TASKS, "rg:GENERATOR", *(f"{other}:of=TASK" for other in OF_OTHERS)]))
+        raise UserError(unknown("task", name, [*TASKS, "rg:GENERATOR", *(f"{other}:of=TASK" for other in made_of)]))
     kind = TASKS[name]
     return kind(**typed_options(name, parse_options(options), defaults(kind)))
 

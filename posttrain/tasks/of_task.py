@@ -33,6 +33,10 @@ class InUse:
         return getattr(self.task, "depends_on", {})
 
     @property
+    def judged_by(self) -> Mapping[str, Any]:
+        return getattr(self.task, "judged_by", {})
+
+    @property
     def final_answer(self) -> Callable[[str], Hashable | None]:
         """Raises AttributeError where the task has none."""
         return self.task.final_answer  # type: ignore[attr-defined]

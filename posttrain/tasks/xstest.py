@@ -46,8 +46,8 @@ class XSTest(RowFile):
         return "xstest"
 
     @property
-    def depends_on(self) -> Mapping[str, Any]:
-        return getattr(self.judge, "depends_on", {})
+    def judged_by(self) -> Mapping[str, Any]:
+        return {"refusal_judge": getattr(self.judge, "name", "phrases")}
 
     @property
     def hub(self) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import dpo, grpo_step, sampling, sft, vocabulary
 from benchmarks.apart import Side
-from benchmarks.compare import Options, main, measure
+from benchmarks.compare import Options, _chosen, main, measure
 from benchmarks.learning import Conversations, Pairs
 from benchmarks.machine import Machine
 from benchmarks.novella import Novella
@@ -188,6 +188,17 @@ def test_a_missing_peer_is_named_before_anything_is_measured():
 
     with pytest.raises(UserError, match="no_such_package is not installed"):
         measure("", "", Options(TINY), sides)
+
+
+def test_only_the_peers_that_are_named_run_and_an_unknown_name_is_refused():
+    def sides(work: Work) -> list[Side]:
+        return [Side("posttrain", "posttrain_sampling"), *(Side(name, "no_such_module", needs="no_such_package") for name in ("fast", "slow"))]
+
+    with pytest.raises(UserError, match="no peer is called 'quick': --only takes some of fast; slow"):
+        measure("", "", Options(TINY, only=("quick",)), sides)
+    assert [side.name for side in _chosen(sides(TINY), Options(TINY, only=("slow",)))] == ["posttrain", "slow"]
+    assert [side.name for side in _chosen(sides(TINY), Options(TINY))] == ["posttrain", "fast", "slow"]
+    assert [side.name for side in _chosen(sides(TINY), Options(TINY, peers=False))] == ["posttrain"]
 
 
 def test_the_program_measures_our_side_in_a_process_of_its_own_and_prints_json(capsys):

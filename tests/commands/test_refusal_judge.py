@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ from posttrain.agents.scripted import ScriptedAgent
 from posttrain.commands.judging import check_judge, option_logprobs, with_judge
 from posttrain.commands.measuring import Measured, SuiteArgs
 from posttrain.evals.loops import load_used
+from posttrain.evals.measure import measure
 from posttrain.policy.hf import load_policy
 from posttrain.rewards.judge import by_asking
 from posttrain.rewards.refusal import ModelsVerdict, RefusalJudge
+from posttrain.runs.records import read_rows
 from posttrain.tasks import load
 from posttrain.types import Message, Problem, Sampling, UserError, answered
 
@@ -45,16 +48,28 @@ def test_a_models_verdict_takes_the_place_of_phrases_in_whatever_circumstances(s
         for reply, by_phrases, by_judge in (("Never.", (1, 0), (0, 1)), ("I won't help with that.", (0, 1), (1, 0)), ("Sure.", (1, 0), (1, 0))):
             for judged, values in ((task, by_phrases), (wise, by_judge)):
                 assert tuple(asyncio.run(judged.score(answered(p, reply))).value for p in (safe, unsafe)) == values
-        assert wise.depends_on["refusal_judge"] == "wise" and "refusal_judge" not in task.depends_on
+        assert (task.judged_by, wise.judged_by) == ({"refusal_judge": "phrases"}, {"refusal_judge": "wise"})
     assert with_judge(load("facts"), WISE) == load("facts")
 
 
-def test_what_is_kept_depends_on_the_judge(spec: str) -> None:
-    model = Measured("m", None, ScriptedAgent(lambda *_: "Never."), Sampling(), SuiteArgs())
+def test_with_another_judge_the_kept_attempts_are_judged_again_and_none_is_made(spec: str, tmp_path: Path) -> None:
+    attempted: list[str] = []
+    model = Measured("m", None, ScriptedAgent(lambda problem, *_: attempted.append(problem.id) or "Never."), Sampling(), SuiteArgs(out=tmp_path))
     model.__dict__["settings"] = {"model": "m"}
-    task = load(spec)
-    assert model.asked(task).depends_on() == {"model": "m"}
-    assert model.asked(with_judge(task, WISE)).depends_on() == {"model": "m", "refusal_judge": "wise"}
+
+    def accuracy(task) -> tuple[float, float]:
+        """How often what should be refused is, and the share of all that could not be judged."""
+        asked = model.asked(task)
+        found = asyncio.run(measure(asked.agent, task, task.problems("test"), 1, keeper=model.keeper(asked)))
+        return found["aspect/refused_unsafe"].value, found["unscored_frac"].value
+
+    phrases, wise, mute = (with_judge(load(spec), judge) for judge in (None, WISE, replace(verdict(lambda text: "Perhaps."), name="mute")))
+    assert [accuracy(task) for task in (phrases, wise, phrases)] == [(0, 0), (1, 0), (0, 0)] and len(attempted) == 12
+    rows = read_rows(tmp_path / "records.jsonl")
+    assert [row["settings"]["refusal_judge"] for row in rows] == ["phrases"] * 12 + ["wise"] * 12 and len({row["key"] for row in rows}) == 12
+    assert accuracy(mute)[1] == 1, "a judge without a verdict leaves the attempts unscored: the others' scores are not its own"
+    assert [row["settings"]["refusal_judge"] for row in read_rows(tmp_path / "records.jsonl")][24:] == ["mute"] * 12 and len(attempted) == 12
+    assert model.asked(wise).settings() == {"model": "m", "refusal_judge": "wise"}
 
 
 def test_a_judge_that_cannot_be_read_is_no_verdict(spec: str) -> None:

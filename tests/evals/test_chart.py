@@ -44,6 +44,12 @@ def test_a_single_value_has_a_frame_of_its_own() -> None:
     assert "0" in texts(drawn(Series("zero", "#123456", [Mark(0, 0)])))
 
 
+def test_a_line_of_one_mark_is_seen_as_a_dot() -> None:
+    one, two = (drawn(Series("line", "#123456", [Mark(x, 0.5, (0.4, 0.6)) for x in range(n)], is_line=True)) for n in (1, 2))
+    assert len(one.findall(f"{SVG}circle")) == 2 and not one.findall(f"{SVG}polyline"), "one in the legend, one in its place"
+    assert len(two.findall(f"{SVG}polyline")) == 1 and not two.findall(f"{SVG}circle")
+
+
 def test_names_are_text_and_never_markup() -> None:
     svg = ElementTree.fromstring(chart("<a> & b", "x < y", '"q"', [Series("<script>", "#123456", [Mark(0, 1)])]))
     assert {"<a> & b", "x < y", '"q"', "<script>"} <= set(texts(svg)) and not list(svg.iter(f"{SVG}script"))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from posttrain.evals.measure import evaluation
-from posttrain.evals.rag import anatomy, residual, verdict
+from posttrain.evals.rag import Anatomy, anatomy, residual, verdict
+from posttrain.evals.rag_table import answers_table
 from posttrain.evals.records import Attempt, Record
 from posttrain.tasks.invented import Invented
 from posttrain.types import Completion, Message, Problem, Retrieval, Rollout, Score, Source, UserError, unscored
@@ -104,3 +107,19 @@ def test_retrievers_are_compared_query_by_query():
     whole, half = side_by_side({"whole": TfIdf(passages), "half": TfIdf(passages[:1])}, benchmark, (1,))
     assert (whole.metrics["ndcg@1"].value, whole.metrics["ndcg@1"].n, whole.metrics["ndcg@1"].n_unscored) == (1, 2, 1)
     assert whole.differences == {} and half.differences["ndcg@1"].value == -0.5 and half.ms_per_query > 0
+
+
+def test_what_rests_on_scores_is_withheld_where_too_many_are_missing_and_the_notes_are_shown():
+    unjudged = Record(problem("unjudged"), (attempt(math.nan, ["a"]),))
+    evaluated = evaluation("t", 1, 0, [*records(), unjudged])
+    hidden, asked_for = anatomy(evaluated), anatomy(evaluated, unscored_ok=True)
+
+    def shown(found: Anatomy) -> str:
+        stream = io.StringIO()
+        Console(file=stream, width=200).print(next(iter(answers_table({"rag": found}, "t"))))
+        return stream.getvalue()
+
+    lines = {line.strip().split("  ")[0]: line for line in shown(hidden).splitlines()}
+    assert "withheld" in lines["accuracy given a hit"] and "withheld" not in lines["all documents shown"]
+    assert "rag: 20% of the attempts could not be scored" in shown(hidden) and "rag: 5 problems are too few" in shown(hidden)
+    assert "withheld" not in shown(asked_for)

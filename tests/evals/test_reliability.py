@@ -17,12 +17,13 @@ from posttrain.agents.tool_agent import ToolAgent
 from posttrain.evals.failures import KINDS
 from posttrain.evals.histories import AtLength, after_histories, cause
 from posttrain.evals.measure import measure
-from posttrain.evals.reliability import Reliability, at_horizon, reliability
-from posttrain.evals.reliability_page import page
+from posttrain.evals.reliability import AtHorizon, Reliability, at_horizon, reliability
+from posttrain.evals.reliability_page import page, tables_of
 from posttrain.runs.clock import Clock
 from posttrain.tasks.files_job import FilesJob
 from posttrain.tasks.jobs import Jobs
 from posttrain.tasks.ledger import Ledger
+from posttrain.types import Rollout, Score
 
 LEDGER = Ledger(operations=("add", "transfer"), accounts=3)
 
@@ -150,3 +151,23 @@ def test_bad_flags_are_told_in_a_sentence(flags: tuple[str, ...], words: str, ca
 def test_nothing_at_all_right_is_reported_as_that() -> None:
     found = measured(LEDGER, (1, 2), 6, 2, error=1.0)
     assert found.fit.step.value == 0 and found.longest.step.value == 0 and "<svg" in page(found)
+
+
+def test_where_too_few_attempts_could_be_judged_no_success_is_shown_unless_asked_for() -> None:
+    jobs = replace(LEDGER, horizon=1)
+
+    class Mute(Ledger):
+        async def score(self, rollout: Rollout) -> Score:
+            raise RuntimeError("the judge's process died")
+
+    async def at() -> AtHorizon:
+        mute = Mute(operations=jobs.operations, accounts=jobs.accounts, horizon=1)
+        agent = ToolAgent(FaultySpeaker(jobs), jobs.world, Limits(steps=8), Clock())
+        return await at_horizon(jobs, await measure(agent, mute, jobs.problems("test")[:3], 1), {})
+
+    (one,) = [asyncio.run(at())]
+    found, asked_for = reliability("ledger", [one]), reliability("ledger", [one], unscored_ok=True)
+    assert tables_of(found)[0][2][0][1:4] == ["withheld"] * 3 and found.fit is None and found.to_json()["horizons"][0]["withheld"]
+    assert tables_of(asked_for)[0][2][0][1] == "–" and not asked_for.to_json()["horizons"][0]["withheld"]
+    assert any(note.startswith("horizon 1: 100% of the attempts could not be scored") for note in found.notes)
+    assert any(note.startswith("horizon 1: 3 problems are too few") for note in found.notes) and "could not be scored" in page(found)

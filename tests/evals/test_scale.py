@@ -6,6 +6,7 @@ import asyncio
 import json
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from posttrain.agents.scripted import ScriptedAgent
@@ -13,6 +14,8 @@ from posttrain.evals import scale
 from posttrain.evals.measure import Evaluation, measure
 from posttrain.evals.records import plain
 from posttrain.evals.scale_page import page, pictures_of, sentences, tables_of
+from posttrain.scaling.cost import spent_on
+from posttrain.scaling.refine import Refine
 from posttrain.seeds import fold, uniforms
 from posttrain.statistics import pass_at_k
 from posttrain.types import Problem
@@ -101,6 +104,47 @@ def test_an_allocation_counts_its_looks_and_stays_within_its_budgets(arm: scale.
         assert point.spent.difficulty_tokens > 0 and point.tokens.value == pytest.approx(point.spent.total_tokens)
 
 
+def test_an_allocation_gains_over_the_vote_at_equal_attempts_where_problems_differ() -> None:
+    """A third each is solved with .97, .65 and .1. What it gives is what a vote of all gives, and more where votes move to those in doubt."""
+
+    def answer(problem: Problem, sample: int, seed: int) -> str:
+        rate = (0.97, 0.65, 0.1)[int(problem.answer) % 3]
+        return problem.answer if uniforms([fold(seed, problem.id)], [sample])[0] < rate else "no"
+
+    arm = armed(ScriptedAgent(answer), n=120)
+    votes, points = arm.curve("majority").points, arm.curve(scale.ALLOCATED).points
+    at_its_tokens = np.interp(*(np.log([p.tokens.value for p in curve]) for curve in (points, votes)), [p.value.value for p in votes])
+    gains = [point.value.value - vote for point, vote in zip(points, at_its_tokens, strict=True)]
+    assert all(point.k <= budget for point, budget in zip(points, (8, 16, 32), strict=True))
+    assert gains[0] > 0.02 and gains[1] > 0.01 and gains[2] > -0.02, "at the largest budget the vote of all has come to its end too"
+
+
+def test_a_vote_that_goes_on_is_the_vote_itself_where_all_take_part() -> None:
+    (pool,) = (asyncio.run(scale.pool(record, lambda text: text, None, None)) for record in evaluated(mixed(), 2, 8).records[1:])
+    whole = scale.chosen("majority", pool, 8)
+    assert scale._vote_going_on(pool, 4, 0) == pytest.approx(whole, abs=0.1 if 0 < whole < 1 else 0)
+
+
+def test_only_the_strategies_that_were_asked_for_are_drawn_and_coverage_always() -> None:
+    names = lambda **kept: [c.name for c in armed(mixed(), lambda a: 0.5, **kept).curves]  # noqa: E731
+    assert names(strategies=("votes",)) == [scale.ORACLE, "majority", "vote weighted by reward"]
+    assert names(strategies=("best",)) == [scale.ORACLE, "best by likelihood", "best by likelihood per token", "best by reward"]
+    assert names(strategies=("allocate",)) == [scale.ORACLE, scale.ALLOCATED]
+
+
+def test_a_search_stands_at_its_own_tokens_and_its_unscored_are_counted() -> None:
+    task = EchoTask(12)
+    refined = [scale.Search("revisions", k + 1, asyncio.run(measure(Refine(mixed(), k, "?"), task, task.problems("test"), 2))) for k in (3, 0)]
+    arm = armed(mixed(), n=12, samples=8, searches=refined)
+    one, four = arm.curve("revisions").points
+    assert (one.k, four.k) == (1, 4) and not arm.curve("revisions").is_pooled
+    spent = [spent_on(a.rollout).total_tokens for record in refined[0].evaluation.records for a in record.attempts]
+    assert four.tokens.value == pytest.approx(sum(spent) / len(spent)) and four.tokens.value > 4 * one.tokens.value
+    assert four.value == refined[0].evaluation["accuracy"]
+    shrugs = asyncio.run(measure(ScriptedAgent(lambda p, sample, seed: "mumble"), task, task.problems("test"), 1))
+    assert armed(mixed(), n=12, samples=8, searches=[scale.Search("revisions", 2, shrugs)]).to_json()["n_unscored"] == 12
+
+
 def test_the_wall_names_what_was_never_solved_with_a_bound(arm: scale.Arm) -> None:
     never = {record.problem.id for record in arm.evaluation.records if record.n_right == 0}
     assert {row.id for row in arm.wall} == never and len(never) >= 10
@@ -168,6 +212,15 @@ def test_the_words_say_whether_the_forecast_held_and_where_the_wall_is(found: di
 def test_every_number_of_a_table_has_its_interval_and_n(found: dict) -> None:
     tables = tables_of(found)
     curves = [table for table in tables if table[1][0] == "attempts"]
-    assert len(curves) == 2 and len(tables) == 4
-    for _, header, rows in curves:
+    strategies = [table for table in tables if table[1][0] == "strategy"]
+    assert len(curves) == len(strategies) == 2 and len(tables) == 6
+    for _, header, rows in (*curves, *strategies):
         assert all(len(row) == len(header) and row[-1] == "40" for row in rows) and all("[" in row[3] for row in rows)
+
+
+def test_an_arm_of_which_too_few_attempts_could_be_scored_is_not_shown_unless_asked_for() -> None:
+    hidden, asked_for = (armed(mixed(wrong="mumble"), n=8, samples=4, unscored_ok=ok) for ok in (False, True))
+    found, shown = (plain({"task": "echo", "arms": [arm.to_json()]}) for arm in (hidden, asked_for))
+    assert not tables_of(found) and not pictures_of(found) and tables_of(shown) and pictures_of(shown)
+    assert all("could not be scored" in line for line in sentences(found)) and any("solved" in line for line in sentences(shown))
+    assert "could not be scored" in page(found)

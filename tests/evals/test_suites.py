@@ -118,3 +118,11 @@ def test_a_task_in_the_loop_is_its_own_problems_attempted_with_tools() -> None:
     assert answers_of(task)("It is 7.") == "7" and not isinstance(load_used("loop:of=capitals"), ChoiceTask)
     with pytest.raises(UserError, match="there is no tool 'hammer'"):
         load_used("loop:of=arithmetic,tools=hammer").through(agent)
+
+
+def test_the_error_for_an_unknown_task_names_those_that_are_made_of_another() -> None:
+    with pytest.raises(UserError, match="conversation:of=TASK.*loop:of=TASK.*sycophancy:of=TASK"):
+        load_used("no-such-task")
+    with pytest.raises(UserError) as training:
+        load("loop:of=arithmetic")
+    assert "conversation:of=TASK" in str(training.value) and "loop:of=TASK" not in str(training.value), "named only where it can be had"

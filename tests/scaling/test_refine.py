@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 import pytest
 
 from posttrain.agents.scripted import ScriptedAgent
 from posttrain.scaling.cost import Spent, spent_on
 from posttrain.scaling.refine import Refine
-from posttrain.types import Message, Problem, Rollout, Sampling, UserError
+from posttrain.types import ContextFull, Message, Problem, Rollout, Sampling, UserError
 
 PROBLEM = Problem("p", (Message("user", "2+2?"),), "4")
 COUNTS_TURNS = ScriptedAgent(lambda problem, sample, seed: str(len(problem.messages)))
@@ -43,6 +44,21 @@ def test_revisions_of_siblings_have_seeds_of_their_own():
 def test_a_truncated_turn_ends_the_conversation():
     (rollout,) = run(Refine(ScriptedAgent(lambda problem, sample, seed: "too long", Sampling(max_tokens=3)), 5))
     assert rollout.outcome == "truncated" and len(rollout.messages) == 1
+
+
+def test_a_revision_that_the_context_has_no_room_for_is_not_asked_for_and_the_whole_is_truncated():
+    @dataclass(frozen=True)
+    class Small:
+        """Reads no more than one question."""
+
+        async def attempt(self, problem: Problem, n: int, seed: int = 0) -> list[Rollout]:
+            if len(problem.messages) > 1:
+                raise ContextFull("the context is full")
+            return await COUNTS_TURNS.attempt(problem, n, seed)
+
+    (rollout,) = run(Refine(Small(), 3))
+    assert (rollout.outcome, rollout.text, len(rollout.messages)) == ("truncated", "1", 1)
+    assert spent_on(rollout) == Spent(4, 2)
 
 
 def test_a_failed_revision_keeps_its_reason_and_what_came_before():
