@@ -1,50 +1,60 @@
 """A reward model learned from preferences, optimised by PPO, by DPO and by RAFT: what does each pay for its reward?
 
-Requests for a few words about something; the gold reward is how near an answer comes to 12 words, which anyone can
+Requests for one short sentence about something; the gold reward is how near an answer comes to 10 words, which anyone can
 check, and which nobody tells the learners: pairs of the model's own samples are labelled by it, a reward model learns
 from them, and PPO, online DPO and RAFT optimise that model with the same number of answers, judged alike; DPO learns from the pairs
-themselves and samples nothing. Reported: proxy and gold reward against KL on requests held out, and on the way; the yardstick
+themselves, and samples only to be looked at on its way. Reported: proxy and gold reward against KL on requests held out, and on the way; the yardstick
 best-of-n of the start; and the tax: log-likelihood of a novella, accuracy on facts, calibration on capitals, each as its change since the
 start (2210.10760; 2305.18290, figure 2; 2203.02155).
 
 What would make this dishonest: comparing methods at one point each as if it were a frontier (the points along the runs are reported
 too; it is one setting of each, with equal learning rates and no tuning, and one seed); a gold reward that the reward model was
 trained on without noise and then called human preference; a proxy reported without the gold; no change seen, called no tax (the
-intervals say how large a tax was missed).
+intervals say how large a tax was missed); a reward model judged on too few pairs to tell whether it is any good (48 are held out).
 
     python -m experiments.rlhf_frontier
 
-Measured (2026-11-25, seed 0; 19 min in three sittings with one thread of a machine that did other work, of which its fastest steps make 12):
-at equal answers and one reward model PPO goes furthest, to what the best of 8 samples of the start would get and to as far as DPO goes, which samples
-nothing; online DPO gets half of that gain at a quarter of PPO's KL, and RAFT hardly leaves the start. Gold and proxy rise together: no over-optimisation
-at this budget. The tax is paid by those that went far: DPO names .20 fewer of the facts and PPO .13, and PPO's letters on capitals seem less calibrated;
-online DPO and RAFT show none, where .14 and .10 would have been missed. No method costs the novella anything that 12 documents show.
+Measured (2026-11-25, 7.5 min on 2 cores, seed 0): here a learned reward is over-optimised, and by PPO alone. The reward model ranks 94% of the held-out
+pairs right, but nearly all answers of the start are too long, and what it has learned is that shorter is better. PPO, which goes furthest from
+the start (KL 7.6 nats), takes the proxy from 4.9 to 12.2 and the answers to half of the words asked for: its gold reward peaked on the way (.49 at
+5 nats) and ends at .39. DPO on the pairs themselves ends higher at a third of that KL, online DPO gets two thirds of DPO's gain within .7 nats, RAFT
+a quarter. Nothing beats the best of 4 samples of the start (.58 at no more than .64 nats). The tax is PPO's: .14 fewer of the facts and .009 nats a token
+of the novella; the others show none, where .03 to .07 of the facts would have been missed. No change of calibration is told from chance (n 32). One seed:
+the intervals are over prompts, of one training each; that PPO overshoots is beyond them, the order of DPO and online DPO may be this run's luck.
 
-- reward model: right on 0.889 [0.505 0.984] of 9 held-out pairs; ECE 0.175, by chance 0.163
-- start: gold 0.082 [0.056 0.108], proxy 0.17 [-0.35 0.70], KL 0.00 [0.00 0.00] nats, 32 tokens (n 28); facts 0.271 [0.191 0.368] (n
-  48); ECE on capitals 0.147, by chance below 0.121 (n 128)
-- ppo: gold 0.298 [0.249 0.347], proxy 3.10 [2.62 3.58], KL 3.20 [2.88 3.52] nats, 29 tokens (n 28); facts 0.146 [0.084 0.242], change
-  -0.125 [-0.232 -0.010] (n 48); novella -0.0005 [-0.0035 0.0024] nats per token (n 12); ECE on capitals 0.220, by chance below 0.121
-  (n 128)
-- online_dpo: gold 0.195 [0.153 0.238], proxy 1.64 [1.04 2.24], KL 0.87 [0.68 1.07] nats, 32 tokens (n 28); facts 0.219 [0.147 0.313],
-  change -0.052 [-0.143 0.040] (n 48); novella 0.0006 [-0.0015 0.0028] nats per token (n 12); ECE on capitals 0.147, by chance below
-  0.119 (n 128)
-- raft: gold 0.105 [0.074 0.136], proxy 0.79 [0.19 1.38], KL 0.27 [0.18 0.35] nats, 32 tokens (n 28); facts 0.260 [0.190 0.346], change
-  -0.010 [-0.095 0.070] (n 48); novella 0.0004 [-0.0022 0.0031] nats per token (n 12); ECE on capitals 0.135, by chance below 0.118 (n
-  128)
-- dpo: gold 0.314 [0.248 0.380], proxy 3.28 [2.75 3.82], KL 3.60 [3.09 4.12] nats, 31 tokens (n 28); facts 0.073 [0.036 0.143], change
-  -0.198 [-0.298 -0.098] (n 48); novella 0.0005 [-0.0021 0.0031] nats per token (n 12); ECE on capitals 0.179, by chance below 0.125 (n
-  128)
-- ppo along its run: step 2 KL 0.08 [-0.02 0.19], gold 0.044 [-0.009 0.097], proxy -0.37 [-1.70 0.97] (n 16); step 5 KL 0.16 [-0.09
-  0.42], gold 0.154 [0.033 0.275], proxy 0.94 [-0.07 1.95] (n 16); step 8 KL 2.14 [1.02 3.26], gold 0.120 [0.041 0.198], proxy 1.46
-  [0.49 2.43] (n 16)
-- online_dpo along its run: step 2 KL 0.02 [-0.14 0.17], gold 0.104 [0.007 0.201], proxy -0.39 [-1.79 1.01] (n 8); step 5 KL 0.15
-  [-0.08 0.38], gold 0.109 [0.006 0.213], proxy 0.22 [-0.89 1.33] (n 8); step 8 KL 0.64 [0.21 1.07], gold 0.151 [0.037 0.265], proxy
-  1.70 [0.81 2.59] (n 8)
-- raft along its run: step 2 KL 0.06 [-0.13 0.26], gold 0.068 [-0.013 0.148], proxy -1.21 [-2.81 0.39] (n 8); step 5 KL 0.10 [-0.11
-  0.31], gold 0.109 [0.027 0.192], proxy 0.18 [-1.14 1.49] (n 8); step 8 KL 0.10 [-0.19 0.39], gold 0.135 [0.039 0.232], proxy 0.91
-  [-0.82 2.64] (n 8)
-- best of 8 of the start: gold 0.271 [0.150 0.391], proxy 4.41 [3.81 5.02], KL at most 1.20 nats
+- reward model: right on 0.938 [0.828 0.979] of 48 held-out pairs; ECE 0.056 [0.000 0.103], by chance 0.040, below
+  0.056
+- start: gold 0.329 [0.263 0.396], proxy 4.90 [3.44 6.36], KL 0.00 [0.00 0.00] nats, 23 tokens (n 34); facts 0.271
+  [0.191 0.368] (n 48); ECE on capitals 0.135 [0.000 0.184], by chance below 0.123 (n 32 countries)
+- ppo: gold 0.388 [0.338 0.437], proxy 12.22 [11.92 12.52], KL 7.60 [6.50 8.70] nats, 8 tokens (n 34); facts 0.135
+  [0.079 0.223], change -0.135 [-0.225 -0.045] (n 48); novella -0.0094 [-0.0156 -0.0032] nats per token (n 12); ECE on
+  capitals 0.184 [0.097 0.234], by chance below 0.125, change 0.049 [-0.003 0.146] (n 32 countries)
+- online_dpo: gold 0.477 [0.423 0.531], proxy 8.63 [7.62 9.65], KL 0.65 [0.42 0.89] nats, 19 tokens (n 34); facts
+  0.323 [0.239 0.420], change 0.052 [-0.034 0.137] (n 48); novella -0.0015 [-0.0041 0.0011] nats per token (n 12); ECE
+  on capitals 0.167 [0.070 0.218], by chance below 0.122, change 0.032 [-0.028 0.126] (n 32 countries)
+- raft: gold 0.382 [0.315 0.450], proxy 6.62 [5.44 7.79], KL 0.49 [0.35 0.64] nats, 21 tokens (n 34); facts 0.333
+  [0.242 0.440], change 0.062 [-0.038 0.164] (n 48); novella -0.0023 [-0.0051 0.0006] nats per token (n 12); ECE on
+  capitals 0.155 [0.055 0.202], by chance below 0.123, change 0.019 [-0.045 0.118] (n 32 countries)
+- dpo: gold 0.547 [0.498 0.596], proxy 11.02 [10.29 11.74], KL 2.41 [2.09 2.72] nats, 15 tokens (n 34); facts 0.302
+  [0.214 0.407], change 0.031 [-0.068 0.133] (n 48); novella -0.0002 [-0.0029 0.0025] nats per token (n 12); ECE on
+  capitals 0.116 [0.000 0.170], by chance below 0.121, change -0.019 [-0.105 0.082] (n 32 countries)
+- ppo along its run: step 1 KL 0.00 [0.00 0.00], gold 0.229 [0.090 0.368], proxy 1.70 [-1.61 5.01] (n 12); step 3 KL
+  0.47 [0.08 0.86], gold 0.388 [0.224 0.551], proxy 5.18 [1.56 8.81] (n 12); step 4 KL 5.22 [3.52 6.92], gold 0.487
+  [0.357 0.618], proxy 10.79 [9.05 12.53] (n 12); step 6 KL 7.84 [5.84 9.84], gold 0.350 [0.246 0.454], proxy 11.51
+  [9.99 13.04] (n 12)
+- online_dpo along its run: step 1 KL -0.00 [-0.00 0.00], gold 0.246 [0.028 0.464], proxy 2.93 [-2.64 8.51] (n 6);
+  step 3 KL -0.03 [-0.20 0.14], gold 0.254 [0.146 0.362], proxy 3.73 [2.78 4.69] (n 6); step 4 KL 0.02 [-0.14 0.17],
+  gold 0.250 [0.127 0.373], proxy 2.81 [0.53 5.10] (n 6); step 6 KL 0.28 [-0.03 0.60], gold 0.246 [0.140 0.351], proxy
+  3.63 [1.35 5.91] (n 6)
+- raft along its run: step 1 KL -0.00 [-0.00 0.00], gold 0.246 [0.028 0.464], proxy 2.93 [-2.64 8.51] (n 6); step 3 KL
+  -0.09 [-0.26 0.08], gold 0.196 [-0.026 0.417], proxy 3.26 [0.36 6.16] (n 6); step 4 KL 0.03 [-0.14 0.19], gold 0.258
+  [0.010 0.507], proxy 3.91 [0.99 6.83] (n 6); step 6 KL 0.11 [-0.10 0.32], gold 0.129 [0.030 0.228], proxy 2.48 [0.30
+  4.67] (n 6)
+- dpo along its run: step 1 KL 0.00 [0.00 0.00], gold 0.354 [0.204 0.505], proxy 4.69 [2.72 6.67] (n 6); step 4 KL
+  0.10 [-0.08 0.27], gold 0.258 [0.121 0.396], proxy 5.91 [2.48 9.34] (n 6); step 7 KL 1.27 [0.30 2.24], gold 0.579
+  [0.461 0.697], proxy 8.75 [6.44 11.06] (n 6); step 10 KL 3.46 [2.09 4.82], gold 0.529 [0.365 0.693], proxy 11.22
+  [9.13 13.32] (n 6)
+- best of 4 of the start: gold 0.576 [0.481 0.672], proxy 11.58 [10.94 12.23], KL at most 0.64 nats
 """
 
 from __future__ import annotations
@@ -98,6 +108,11 @@ async def run(config: Config) -> None:
         learning_rate=config.learning_rate, seed=config.seed, documents=config.documents, methods=("ppo", "online_dpo", "raft", "dpo"),
     ))  # fmt: skip
     found: dict[str, Any] = json.loads((config.out / "rlhf.json").read_text())
+    record(__file__, config.out, config, found, lines_of(found), started)
+
+
+def lines_of(found: dict[str, Any]) -> list[str]:
+    """The reward model, every model, every run on its way, and the yardstick."""
     rm = found["reward_model"]
     lines = [
         f"reward model: right on {rm['heldout/accuracy']:.3f} [{rm['heldout/accuracy_low']:.3f} {rm['heldout/accuracy_high']:.3f}] of {rm['heldout/n']}"
@@ -120,7 +135,7 @@ async def run(config: Config) -> None:
         ))  # fmt: skip
     best = found["best_of_n"][-1]
     lines.append(f"best of {best['n']} of the start: gold {spoken(best['gold'])}, proxy {spoken(best['proxy'], 2)}, KL at most {best['kl_bound_nats']:.2f} nats")
-    record(__file__, config.out, config, found, lines, started)
+    return lines
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ ours a scalar head). Steps are joined by `--step-separator`, which the model kee
 answers there.
 
 Measured on pairs held out: accuracy with its interval, and whether σ(Δ) is calibrated: of the pairs that it calls 80% sure,
-are 80% ranked right? The expected calibration error comes with what chance alone would give at this n.
+are 80% ranked right? The expected calibration error comes with its interval and with what chance alone would give at this n.
 
 Deviations: both answers share their prompt's computation; the head is computed in fp32 and starts small; one epoch is the
 usual choice, since these models overfit (`--steps` says how many, `data/epochs` how far).

@@ -27,7 +27,8 @@ class Args:
     model: str = "smollm2"
     """The base or SFT model to begin with."""
     data: str = ""
-    """Preferences, .jsonl or .jsonl.gz; empty makes them of the model's own samples by the gold reward."""
+    """Preferences, .jsonl or .jsonl.gz; empty makes them of the model's own samples by the gold reward. Tools that a pair describes are read at
+    every stage; calls are not carried out."""
     when_bad: Literal["error", "drop"] = "error"
     """Refuse --data with an unusable pair, or leave such out and count them."""
     task: str = ""
@@ -37,7 +38,8 @@ class Args:
     out: Path = Path("runs/rlhf")
     """The folder of all its runs; the same command again goes on where it stopped."""
     methods: tuple[Method, ...] = ("ppo", "dpo", "raft")
-    """Which ways of optimising: DPO learns from the pairs themselves, online DPO from pairs of its own samples, judged as PPO's and RAFT's are."""
+    """Which ways of optimising: DPO learns from the pairs themselves (and is looked at on its way with answers that it does not learn from), online
+    DPO from pairs of its own samples, judged as PPO's and RAFT's are."""
     sft_data: str = ""
     """Conversations for the first step; empty takes the chosen answers of --data, and with made preferences leaves SFT out."""
     sft_steps: int = 30
@@ -243,7 +245,8 @@ def _chosen_as_conversations(args: Args) -> Path:
 def _prompts(args: Args) -> Path:
     from posttrain.data.pairs import load_pairs
 
-    return _jsonl(args.out / "prompts.jsonl", [{"id": p.id, "prompt": _turns(p.prompt)} | _tools(p) for p in load_pairs(args.data, args.when_bad).items])
+    pairs = load_pairs(args.data, args.when_bad).items
+    return _jsonl(args.out / "prompts.jsonl", [{"id": p.id, "prompt": _turns(p.prompt)} | _tools(p) for p in pairs])
 
 
 async def _made_pairs(args: Args, start: str) -> Path:

@@ -35,7 +35,8 @@ def n_drawn(out: Path) -> int:
 
 @dataclass(frozen=True)
 class Watch:
-    """Looks at DPO with as many answers as a step of the others learns from: to prompts of the training split, the same at every stop."""
+    """Looks at DPO with as many answers as a step of the others learns from: to prompts from all over
+    the training split, the same at every stop."""
 
     args: Args
     task: Task
@@ -50,8 +51,9 @@ class Watch:
         task = await scored_task(learned["task"], learned["reward"], args.dtype, gold=learned["gold"])
         policy = load_policy(start, args.dtype)
         policy.model.requires_grad_(False)
-        problems = prompts_that_fit(task.problems("train"), policy).items[: args.answers_per_step // args.group_size]
-        return cls(args, task, problems, policy)
+        fitting, n = prompts_that_fit(task.problems("train"), policy).items, args.answers_per_step // args.group_size
+        spread = fitting[:: max(1, len(fitting) // n)][:n]  # neighbours in a file often ask for much the same
+        return cls(args, task, spread, policy)
 
     async def look(self, updates: int) -> None:
         """Draw, score and keep the answers of the model after so many updates, unless it has been done."""
@@ -76,10 +78,9 @@ def _answers(samples: Samples) -> list[dict[str, Any]]:
     """What was drawn, so that the means can be traced to it."""
     from posttrain.evals.records import prompt_text
 
-    return [
-        {"prompt": prompt_text(group[0].problem), "attempts": [{"text": r.text, "score": s.value, "parts": s.parts} for r, s in zip(group, scores, strict=True)]}
-        for group, scores in zip(samples.rollouts_PG, samples.scores_PG, strict=True)
-    ]
+    attempts = lambda group, scores: [{"text": r.text, "score": s.value, "parts": s.parts} for r, s in zip(group, scores, strict=True)]  # noqa: E731
+    groups = zip(samples.rollouts_PG, samples.scores_PG, strict=True)
+    return [{"prompt": prompt_text(group[0].problem), "attempts": attempts(group, scores)} for group, scores in groups]
 
 
 def _keep(out: Path, waypoint: dict[str, Any], answers: list[dict[str, Any]]) -> None:

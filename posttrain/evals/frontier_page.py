@@ -19,7 +19,8 @@ def page(found: Mapping[str, Any]) -> str:
         "<p>Above: the finished models, with 95% intervals over the test prompts, and the best of n answers of the start, chosen by the proxy,"
         " at the upper bound of its KL (log n − (n − 1)/n). Along a run: the answers that each step learned from, with 95% intervals over the"
         " step's prompts, of the rewards as a band and of the KL as bars; DPO draws none as it learns, and some were drawn at stops to look at it."
-        " Proxy and gold are shown as their change in standard deviations of the start's own answers, so that both fit one picture: where gold turns and proxy goes on, the reward model is over-optimised (2210.10760). KL is of whole answers to the start.</p>"
+        " Proxy and gold are shown as their change in standard deviations of the start's own answers, so that both fit one picture: where gold"
+        " turns and proxy goes on, the reward model is over-optimised (2210.10760). KL is of whole answers to the start.</p>"
     )
     side_by_side = html_figures((*frontier(found), *over_optimisation(found)))
     body = f"<p>{escape(found['about'])}</p>{side_by_side}{about}{html_tables((*tables_of(found), *paths_of(found)))}"
@@ -88,8 +89,9 @@ def tables_of(found: Mapping[str, Any]) -> list[Table]:
         for p in found["points"]
     ]  # fmt: skip
     lost = [
-        [p["name"], spoken(p["heldout_change"], 4), _n(p["heldout_change"]), spoken(p["untouched"]), spoken(p["untouched_change"]), str(p["untouched"]["n"]),
-         spoken(p["choices"]["accuracy"]), _ece(p["choices"]["ece"]), spoken((p["choices_change"] or {}).get("ece")), str(p["choices"]["accuracy"]["n"])]
+        [p["name"], spoken(p["heldout_change"], 4), _n(p["heldout_change"]), spoken(p["untouched"]), spoken(p["untouched_change"]),
+         str(p["untouched"]["n"]), spoken(p["choices"]["accuracy"]), _ece(p["choices"]["ece"]), spoken((p["choices_change"] or {}).get("ece")),
+         str(p["choices"]["accuracy"]["n"])]
         for p in found["points"]
     ]  # fmt: skip
     rm = {name.removeprefix("heldout/"): value for name, value in found["reward_model"].items() if name.startswith("heldout/")}
