@@ -58,7 +58,8 @@ async def searched(args: Args, subject: Subject) -> list[Search]:
     found = []
     for strategy in (s for s in NAMES if s in args.strategies):
         for budget in sorted(args.budgets):
-            log = keeper(args.out, lambda s=strategy, b=budget: {**subject.depends_on(), **_how(s, b, args)}, args.resume)
+            depends_on = lambda s=strategy, b=budget: {**subject.depends_on(), **_how(s, b, args)}  # noqa: E731
+            log = keeper(args.out, depends_on, args.resume, getattr(subject.task, "judged_by", {}))
             with progress(f"{subject.name}, {strategy} {budget}", len(subject.problems) * args.searches) as bar:
                 evaluation = await measure(
                     _agent(strategy, budget, args, subject), subject.task, subject.problems, args.searches, args.seed,

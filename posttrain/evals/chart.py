@@ -45,7 +45,6 @@ def chart(title: str, x_label: str, y_label: str, series: Sequence[Series], log_
 
     Raises ValueError for a place at or below 0 on a logarithmic axis.
     """
-    series = [replace(s, is_line=s.is_line and len(s.known) > 1) for s in series]
     marks = [m for s in series for m in s.known]
     if not marks:
         return ""
