@@ -8,7 +8,7 @@ checked, tokens are counted. Then the retriever is made worse, by leaving a lett
 each place among ten (2307.03172 found the middle worst; a reader of 135M weights need not agree). Two documents that say different things
 of one town are put among five: which of them is copied, or is it abstained?
 
-A control tells the retriever's failures from the reader's: the same model after a short SFT on reading, which is five or ten documents in any
+A control tells the retriever's failures from the reader's: the same model after a short SFT on reading, which is two to ten documents in any
 order above a question, and the sentence that answers it with its number, or an abstention where none does. Its towns, names and questions are
 of the other split, which shares none with the test's; what contradicts itself is never shown to it. It reads the same passages as before.
 
@@ -98,10 +98,10 @@ class Config:
     max_tokens: int = 40
     contradicting: tuple[int, int] = (1, 3)
     """Where among the k documents shown the two that contradict each other are put."""
-    steps: int = 40
+    steps: int = 30
     """Optimizer steps of the reader that is trained."""
     readings_per_step: int = 8
-    optim: AdamWConfig = field(default_factory=lambda: AdamWConfig(learning_rate=5e-5, warmup_steps=4))
+    optim: AdamWConfig = field(default_factory=lambda: AdamWConfig(learning_rate=1e-4, warmup_steps=4))
     seed: int = 0
 
 
@@ -121,15 +121,15 @@ class Placed:
 
 
 async def run(config: Config) -> None:
-    """Measure all arms, the retriever made worse, the places, what contradicts itself; then a trained reader; record."""
+    """Train a reader; measure all arms, the retriever made worse, both readers' places and what contradicts itself; record."""
     started = time.perf_counter()
     reader = reader_of(config.model, config)
+    readers = {"as it came": reader, "trained": await trained(config)}
     bare = ModelAgent(reader.engine, reader.renderer, reader.sampling)
     worlds = [Invented(n_test=config.questions, seed=config.seed + i) for i in range(config.worlds)]
     closed = await over(worlds, lambda task: bare, config)
     arms = {name: anatomy(found, config.k) for name, found in (await arms_over(worlds, reader, config)).items()}
     worse = {share: await misspelt(worlds, share, reader, config) for share in config.misspelt}
-    readers = {"as it came": reader, "trained": await trained(config)}
     arms |= {f"{name}, trained": anatomy(found, config.k) for name, found in (await rags_over(worlds, readers["trained"], config)).items()}
     places = {name: await placed(by, config) for name, by in readers.items()}
     fates = {name: await contradicted(by, config) for name, by in readers.items()}
@@ -237,18 +237,18 @@ async def trained(config: Config) -> Reader:
     write_jsonl(data, readings(config))
     await sft.train(sft.Config(
         model=config.model, data=str(data), out=out, steps=config.steps, conversations_per_step=config.readings_per_step, measure_every=0,
-        checkpoint_every=config.steps, seed=config.seed, optim=config.optim,
+        checkpoint_every=max(1, config.steps // 3), seed=config.seed, optim=config.optim,
     ))  # fmt: skip
     return reader_of(str(out), config)
 
 
 def readings(config: Config) -> list[dict]:
-    """Conversations to learn reading from: k or `shown` of the passages that are found, in any order, a question, and what they say of it."""
+    """Conversations to learn reading from: 2 to `shown` of the passages that are found, in any order, a question, and what they say of it."""
     task = Invented(kinds=READING, n_train=config.steps * config.readings_per_step, seed=config.seed)
     retriever, rows = TfIdf(task.passages("train")), []
     for problem in task.problems("train"):
         random = Random(fold(config.seed, "reading", problem.id))
-        shown = retriever.search(question(problem), random.choice((config.k, config.shown)))
+        shown = retriever.search(question(problem), random.randint(2, config.shown))
         random.shuffle(shown)
         answer = {"role": "assistant", "content": told(problem, shown)}
         rows.append({"messages": [*({"role": m.role, "content": m.content} for m in asked_of(problem, shown)), answer]})

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from posttrain.commands.base import DONE, Dtype, positional
-from posttrain.commands.rag_agents import Approach
+from posttrain.commands.rag_agents import Approach, Reranking
 from posttrain.types import Rollout, UserError
 
 SHOWN_LEFT_OUT = 5
@@ -30,6 +30,10 @@ class Args:
     """rag: the passages found; long: everything in, as far as it fits; hybrid: rag, and long where that abstains."""
     retriever: Literal["auto", "text", "vectors", "hybrid", "tfidf", "bm25"] = "auto"
     """What finds passages; auto is the best that the index has."""
+    rerank: Reranking = "none"
+    """cross: a cross-encoder orders the 50 best anew; likelihood: the model that reads orders the 10 best, by how likely it holds the question."""
+    cross_encoder: str = ""
+    """The model of --rerank cross: a folder or a name on the hub."""
     where: str = ""
     """Which passages may be found, in SQL: "source = 'a.txt'"."""
     k: int = 5
@@ -52,7 +56,7 @@ class Args:
 
 async def main(args: Args) -> int:
     """Look up, read, check, print."""
-    from posttrain.commands.rag_agents import agent_for, reader_for
+    from posttrain.commands.rag_agents import agent_for, reader_for, reranked
     from posttrain.policy.models import resolve
     from posttrain.retrieval.index import open_index
     from posttrain.types import Message, Problem
@@ -61,15 +65,28 @@ async def main(args: Args) -> int:
         raise UserError("the question is empty: ask something")
     if args.k < 1 or args.max_tokens < 1 or args.temperature < 0 or args.context < 0:
         raise UserError("--k and --max-tokens must be at least 1, --temperature and --context at least 0")
+    _check_reranking(args)
     index = open_index(args.index)
     retriever = None if args.approach == "long" else index.retriever(args.retriever, args.where)
-    passages = [] if args.approach == "rag" else index.store.passages(args.where)
+    passages = [] if args.approach == "rag" else index.passages(args.where)
     reader = reader_for(args.model, args, index.manifest.sha256, checks=not args.unchecked)
+    if retriever:
+        retriever = reranked(retriever, args.rerank, args.cross_encoder, lambda: reader.engine.policy)
     problem = Problem("question", (Message("user", args.question),), "")
     (rollout,) = await agent_for(args.approach, reader, retriever, passages, args.k).attempt(problem, 1, args.seed)
     found = _found(rollout, args, str(resolve(args.model)))
     print(json.dumps(found) if args.json else _said(found, reader.context_tokens))
     return DONE
+
+
+def _check_reranking(args: Args) -> None:
+    """Refuses what nothing would look at, before a model is loaded."""
+    if args.rerank != "none" and args.approach == "long":
+        raise UserError("--approach long reads everything in its order: leave --rerank out, or say --approach rag or hybrid")
+    if args.cross_encoder and args.rerank != "cross":
+        raise UserError("--cross-encoder orders nothing by itself: add --rerank cross, or leave it out")
+    if args.rerank == "cross" and not args.cross_encoder:
+        raise UserError("--rerank cross needs a cross-encoder: give its folder or its name on the hub as --cross-encoder")
 
 
 def _found(rollout: Rollout, args: Args, model_path: str) -> dict:

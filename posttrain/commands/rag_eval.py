@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from posttrain.commands.base import DONE, Dtype, completeness, make_folder, progress, show
 from posttrain.commands.models import keeper, settings
+from posttrain.commands.rag_agents import Reranking
 from posttrain.types import UserError
 
 RETRIEVERS = ("tfidf", "bm25", "text", "dense", "fused", "cross", "likelihood")
@@ -30,7 +31,11 @@ class Args:
     """
 
     beir: Path | None = None
-    """A folder in BEIR's layout: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv."""
+    """A folder in BEIR's layout: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv.
+
+    Published nDCG@10 to stand beside, with what is the default here: bm25 (2407.03618) SciFact .687, NFCorpus .321, FiQA .251; dense
+    .645, .316, .369.
+    """
     split: str = "test"
     """Which judgements, or which of the task's problems."""
     retrievers: str = "tfidf,bm25,dense,fused"
@@ -181,18 +186,16 @@ class _Made(Mapping[str, Any]):
         return Fused((self["bm25"], self["dense"]))
 
     def _cross(self):
-        from posttrain.retrieval.rerank import Reranked, cross_encoder
-
-        if not self._args.cross_encoder:
-            raise UserError("cross needs a cross-encoder: give its folder or its name on the hub as --cross-encoder, or leave it out")
-        return Reranked(self["fused"], cross_encoder(self._args.cross_encoder))
+        return self._reranked("cross")
 
     def _likelihood(self):
-        from posttrain.policy.hf import load_policy
-        from posttrain.retrieval.rerank import Reranked, query_likelihood
+        return self._reranked("likelihood")
 
-        policy = load_policy(self._args.model, self._args.dtype)
-        return Reranked(self["fused"], query_likelihood(policy.renderer.encode, policy.score_tokens, min(512, policy.max_context)), depth=10)
+    def _reranked(self, by: Reranking):
+        from posttrain.commands.rag_agents import reranked
+        from posttrain.policy.hf import load_policy
+
+        return reranked(self["fused"], by, self._args.cross_encoder, lambda: load_policy(self._args.model, self._args.dtype))
 
 
 # ------------------------------------------------------------------------------------------------------------------ answers

@@ -17,7 +17,10 @@ EVERY = 1_000
 
 @dataclass(frozen=True)
 class Args:
-    """Index the txt, md, html, pdf and jsonl files (.jsonl.gz too) of a folder. The same command again takes in only what has changed."""
+    """Index the txt, md, html, pdf and jsonl files (.jsonl.gz too) of a folder; of a folder in BEIR's layout the corpus alone.
+
+    The same command again takes in only what has changed.
+    """
 
     documents: Annotated[Path, positional()]
     """The folder of the documents."""
@@ -42,6 +45,7 @@ class Args:
 async def main(args: Args) -> int:
     """Index, and say what was found."""
     from posttrain.retrieval.chunk import Chunking
+    from posttrain.retrieval.documents import beir_corpora, readable_files
     from posttrain.retrieval.index import IndexSettings, build
     from posttrain.types import UserError
 
@@ -51,6 +55,8 @@ async def main(args: Args) -> int:
         raise UserError(f"an index of kind {args.kind} embeds nothing: leave --model out, or say --kind hybrid")
     engine = "lines" if args.kind == "tfidf" else "lance"
     settings = IndexSettings(Chunking(args.unit, args.size, args.overlap), args.kind == "hybrid", args.model, engine)
+    for corpus in sorted(beir_corpora(readable_files(args.documents))):
+        print(f"rag index: '{corpus.parent}' is in BEIR's layout: {corpus.name} alone is indexed, not its queries and judgements", file=sys.stderr, flush=True)
     skipped = _Skipped() if args.skip_unreadable else None
     update = build(args.documents, args.out, settings, on_document=_Count(), on_unreadable=skipped)
     manifest = update.manifest

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -44,6 +44,7 @@ class Document:
 def read_folder(folder: str | Path, on_unreadable: Callable[[str], None] | None = None) -> Iterator[Document]:
     """Every document under a folder that can be read, file by file and by name, one at a time; other kinds and hidden files are left out.
 
+    Where a folder is in BEIR's layout, the documents are its corpus's rows, and its queries are none.
     Links to files are read as files, links to folders are not followed. With `on_unreadable` a file that cannot be read is left out (a
     jsonl file from the row that is damaged), and told of why. Raises `UserError`, when it gets there, for what is no folder, for a folder
     without a document, for a package that is not installed, and without `on_unreadable` for a file that cannot be read.
@@ -76,8 +77,23 @@ def _name(file: Path, folder: Path) -> str:
 
 
 def readable_files(folder: Path) -> list[Path]:
-    """The files under a folder that `read_file` knows, by name."""
-    return sorted(file for file in folder.rglob("*") if _kind(file) in READERS and file.is_file() and not _hidden(file, folder))
+    """The files under a folder that `read_file` knows, by name; of a folder in BEIR's layout its corpus alone."""
+    files = sorted(file for file in folder.rglob("*") if _kind(file) in READERS and file.is_file() and not _hidden(file, folder))
+    corpora = beir_corpora(files)
+    return [file for file in files if file in corpora or not any(file.is_relative_to(corpus.parent) for corpus in corpora)]
+
+
+def beir_corpora(files: Iterable[Path]) -> set[Path]:
+    """Those of some files that are the corpus of a folder in BEIR's layout (2104.08663): its queries and judgements are no documents.
+
+    Known by `corpus.jsonl` with `queries.jsonl` or `qrels/` beside it, packed or not; of a corpus in both forms the plain one.
+    """
+    found: dict[Path, Path] = {}
+    for file in sorted(files):
+        beside = [file.with_name(name) for name in ("queries.jsonl", "queries.jsonl.gz")]
+        if file.name in ("corpus.jsonl", "corpus.jsonl.gz") and (file.with_name("qrels").is_dir() or any(map(Path.is_file, beside))):
+            found.setdefault(file.parent, file)
+    return set(found.values())
 
 
 def _kind(file: Path) -> str:

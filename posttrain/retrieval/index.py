@@ -293,21 +293,30 @@ class Index:
     def retriever(self, kind: Kind = "auto", where: str = "") -> Retriever:
         """The index as a retriever: by words, by meaning, or both fused by reciprocal rank; `where` as in `Store.search_text`.
 
-        Loads the embedding model for vectors, all passages for TF-IDF and bm25s. Raises `UserError` for vectors that are not there, and
-        for a model under the index's name that gives other vectors than those in the index.
+        Loads the embedding model for vectors, all passages for TF-IDF and bm25s. Raises `UserError` for vectors that are not there, for a
+        filter that no passage fits, and for a model under the index's name that gives other vectors than those in the index.
         """
         if kind not in get_args(Kind):
             raise UserError(f"there is no retriever '{kind}': give one of {', '.join(get_args(Kind))}")
         kind = self._best if kind == "auto" else kind
         if kind in ("tfidf", "bm25"):
-            return (TfIdf if kind == "tfidf" else BM25)(self.store.passages(where))
+            return (TfIdf if kind == "tfidf" else BM25)(self.passages(where))
         if isinstance(self.store, Lines):
             raise UserError(f"the index '{self.folder}' is searched by tfidf or bm25: for '{kind}' build one with LanceDB in another folder")
+        if where and not self.store.count(where):
+            raise _nothing_left(where)
         text = StoreText(self.store, where)
         if kind == "text":
             return text
         vectors = StoreVectors(self.store, self._encoder(), where)
         return vectors if kind == "vectors" else Fused((text, vectors))
+
+    def passages(self, where: str = "") -> list[Passage]:
+        """All passages, or those that fit a filter. Raises `UserError` for a filter that is none or that none of them fits."""
+        found = self.store.passages(where)
+        if where and not found:
+            raise _nothing_left(where)
+        return found
 
     @property
     def _best(self) -> Kind:
@@ -409,6 +418,10 @@ def _write(folder: Path, manifest: Manifest) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.replace(folder / MANIFEST)
+
+
+def _nothing_left(where: str) -> UserError:
+    return UserError(f"the filter {where!r} matches no document of the index: leave it out, or give another")
 
 
 def _damaged(folder: Path, why: str) -> UserError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -57,21 +58,25 @@ def check_ids(passages: Sequence[Passage]) -> None:
 
 def best(passages: Sequence[Passage], scores: np.ndarray, k: int) -> list[Passage]:
     """The k passages of the highest score, best first; equal scores keep the passages' order. Raises ValueError for a nan."""
-    if np.isnan(scores).any():
-        raise ValueError("a score is nan: it cannot be ranked")
-    return [_scored(passages[i], float(scores[i])) for i in _first(scores, k)]
+    kept = _first(scores, k) if scores.size else scores.astype(int)
+    return [_scored(passages[i], score) for i, score in zip(kept.tolist(), scores[kept].tolist(), strict=True)]
 
 
 def _scored(passage: Passage, score: float) -> Passage:
-    """As `dataclasses.replace`, which takes four times as long: some 3 µs for a passage, where a whole search may take 100."""
-    return Passage(passage.id, passage.text, score, passage.source, passage.start, passage.end)
+    """As `dataclasses.replace`, which takes 3 µs and `Passage` itself .6, as a frozen class sets each field by a call; this .2. A search may take 70."""
+    made = object.__new__(Passage)
+    fields = made.__dict__
+    fields.update(passage.__dict__)
+    fields["score"] = score
+    return made
 
 
 def _first(scores: np.ndarray, k: int) -> np.ndarray:
     """The places of the k highest scores, highest first; of equal ones the first. Sorts no more than it must."""
-    k = min(k, scores.size)
-    bar = np.partition(scores, scores.size - k)[scores.size - k] if k else 0
-    kept = np.flatnonzero(scores >= bar)  # k, and those that are equal to the last of them
+    top = np.partition(scores, -min(k, scores.size))[-min(k, scores.size) :]
+    if math.isnan(top.max()):  # nan is sorted behind all numbers, so that it is among these if there is one
+        raise ValueError("a score is nan: it cannot be ranked")
+    kept = np.flatnonzero(scores >= top[0])  # k, and those that are equal to the last of them
     return kept[np.argsort(-scores[kept], kind="stable")[:k]]
 
 

@@ -5,9 +5,11 @@ Every change makes a version, and a version is never changed: whoever has opened
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +73,19 @@ class Store:
     def __len__(self) -> int:
         return self._table.count_rows()
 
+    def count(self, where: str) -> int:
+        """How many passages fit a filter, as in `search_text`. Raises `UserError` for a filter that is none."""
+        with self._answering():
+            return self._table.count_rows(where)
+
     @property
     def version(self) -> int:
         """The number of the state that is read."""
         return self._table.version
 
-    @property
+    @cached_property
     def dimension(self) -> int:
-        """How long vectors are; 0 for a store without."""
+        """How long vectors are; 0 for a store without. Never changes, and LanceDB takes a tenth of a search to say it."""
         schema = self._table.schema
         return schema.field("vector").type.list_size if "vector" in schema.names else 0
 
@@ -167,8 +174,14 @@ class Store:
         return _ranked(self._rows(search.where(where) if where else search, k), lambda row: 1 - row["_distance"])
 
     def _rows(self, search: Any, k: int | None) -> list[dict[str, Any]]:
-        try:
+        with self._answering():
             return search.limit(k).to_list()
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """What LanceDB cannot do with a question, said to the user."""
+        try:
+            yield
         except (ValueError, RuntimeError, OSError) as error:
             raise UserError(f"the store in '{self._folder}' cannot answer: {_first_line(error)}") from error
 

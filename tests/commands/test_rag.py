@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
 from posttrain import cli
+from posttrain.retrieval.rerank import cross_encoder
 from tests.ended import Ended
+from tests.retrieval.library import write_cross_encoder
 
 SMALL = ("--model", "tiny", "--dtype", "float32", "--max-tokens", "5")
 
@@ -56,6 +59,38 @@ def test_where_nothing_is_found_the_sources_do_not_say(posttrain, shelf):
     assert found.code == cli.DONE and found.out.startswith("The sources do not say.\n0 passages shown; 0 tokens read")
 
 
+def test_a_language_model_orders_anew_what_was_found(posttrain, shelf):
+    """Both passages have every word of the question once; a reranker must say which is first, whatever random weights think."""
+    path = index(posttrain, shelf)
+    asked = ("rag", "ask", "Which colour has the cat, the dog of Velmora?", "--index", path, "--k", "2", "--json", *SMALL)
+    plain, anew = (json.loads(posttrain(*asked, *more).out)["shown"] for more in ((), ("--rerank", "likelihood")))
+    assert {p["id"] for p in plain} == {p["id"] for p in anew} and all(p["score"] > 0 for p in plain)
+    assert [p["score"] for p in anew] == sorted((p["score"] for p in anew), reverse=True) and all(p["score"] < 0 for p in anew), "nats per token"
+
+
+def test_a_cross_encoder_orders_anew_what_was_found(posttrain, shelf, tmp_path):
+    pytest.importorskip("sentence_transformers")
+    write_cross_encoder(tmp_path / "cross")
+    path, query = index(posttrain, shelf), "the red cat of Velmora?"
+    asked = ("rag", "ask", query, "--index", path, "--k", "2", "--rerank", "cross", "--cross-encoder", tmp_path / "cross", "--json", *SMALL)
+    shown = json.loads(posttrain(*asked).out)["shown"]
+    scores = cross_encoder(str(tmp_path / "cross"))(query, [p["text"] for p in shown])
+    assert [p["score"] for p in shown] == pytest.approx(scores, abs=1e-5) and scores[0] > scores[1]
+
+
+def test_of_a_folder_in_beirs_layout_the_corpus_alone_is_indexed_and_it_is_said(posttrain, shelf):
+    (shelf / "set" / "qrels").mkdir(parents=True)
+    (shelf / "set" / "corpus.jsonl").write_text('{"_id": "a", "title": "Cats", "text": "red"}\n')
+    (shelf / "set" / "queries.jsonl").write_text('{"_id": "q", "text": "zebra"}\n')
+    (shelf / "set" / "readme.md").write_text("a set")
+    ended = posttrain("rag", "index", shelf, "--out", shelf.parent / "index", "--kind", "tfidf")
+    assert "3 documents" in ended.out and [line for line in ended.err.splitlines() if "BEIR's layout" in line and "corpus.jsonl alone" in line]
+    found = json.loads(posttrain("rag", "ask", "Zebra set cats?", "--index", shelf.parent / "index", "--json", *SMALL).out)["shown"]
+    assert {p["document"] for p in found} == {"set/corpus.jsonl#a"}
+    plain = posttrain("rag", "index", shelf / "set" / "qrels" / "..", "--out", shelf.parent / "set-index", "--kind", "tfidf")
+    assert "1 documents" in plain.out
+
+
 def test_what_finds_no_room_is_named(posttrain, shelf):
     (shelf / "long.txt").write_text("Velmora " * 60)
     path = index(posttrain, shelf)
@@ -69,6 +104,9 @@ def test_what_finds_no_room_is_named(posttrain, shelf):
         (("rag", "ask", " ", "--index", "x"), ("question is empty",)),
         (("rag", "ask", "a", "--index", "nowhere"), ("there is no index in 'nowhere'",)),
         (("rag", "ask", "a", "--index", "x", "--k", "0"), ("--k",)),
+        (("rag", "ask", "a", "--index", "x", "--rerank", "cross"), ("--rerank cross needs a cross-encoder",)),
+        (("rag", "ask", "a", "--index", "x", "--cross-encoder", "y"), ("add --rerank cross",)),
+        (("rag", "ask", "a", "--index", "x", "--rerank", "likelihood", "--approach", "long"), ("leave --rerank out",)),
         (("rag", "index", "nowhere", "--out", "x", "--kind", "tfidf"), ("'nowhere' is no folder",)),
         (("rag", "index", "x", "--out", "y", "--kind", "tfidf", "--model", "m"), ("leave --model out",)),
         (("rag", "eval", "--beir", "nowhere"), ("BEIR's layout",)),
@@ -123,6 +161,22 @@ def test_retrievers_are_shown_side_by_side(posttrain, tmp_path):
     assert bm25["differences"]["ndcg@10"]["n"] == 2 and json.loads((tmp_path / "out" / "rag.json").read_text())["per_query"]["bm25"]["ndcg@10"]["q"] == 1
     assert "nDCG@10" in posttrain("rag", "eval", "--beir", tmp_path, "--retrievers", "tfidf,bm25").out
     assert "one query gives no interval" in posttrain("rag", "eval", "--beir", tmp_path, "--retrievers", "tfidf", "--queries", 1).out
+
+
+def test_ndcg_at_10_of_a_set_in_beirs_layout_by_hand(posttrain, tmp_path):
+    """One judged document is found second, behind one that has the word alone: 1 / log2(3); the other query finds both of its documents in the
+    wrong order of relevance: (1 + 2 / log2(3)) / (2 + 1 / log2(3))."""
+    pytest.importorskip("pytrec_eval")
+    (tmp_path / "qrels").mkdir()
+    rows = {"a": "cat", "b": "cat and more of it", "c": "dog", "d": "dog with some words"}
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps({"_id": name, "title": "", "text": text}) + "\n" for name, text in rows.items()))
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "cat"}\n{"_id": "r", "text": "dog"}\n')
+    (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\tb\t1\nr\tc\t1\nr\td\t2\n")
+    found = json.loads(posttrain("rag", "eval", "--beir", tmp_path, "--retrievers", "tfidf", "--json").out)
+    second = 1 / math.log2(3)
+    by_hand = (second + (1 + 2 * second) / (2 + second)) / 2
+    measured = found["retrievers"][0]["metrics"]["ndcg@10"]
+    assert measured["value"] == pytest.approx(by_hand) and measured["n"] == 2 and measured["low"] < by_hand < measured["high"]
 
 
 def test_approaches_are_measured_on_invented_facts_and_go_on_where_they_were_cut_off(posttrain, tmp_path):

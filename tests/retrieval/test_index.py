@@ -226,6 +226,19 @@ def test_an_index_in_lines_says_what_it_cannot_do(shelf, tmp_path):
         opened(tmp_path).retriever("tfidf", "source = 'a'")
 
 
+@pytest.mark.parametrize("kind", ["text", "hybrid", "tfidf"])
+def test_a_filter_that_matches_no_document_is_said_to_match_none(shelf, tmp_path, kind):
+    pytest.importorskip("lancedb")
+    made(shelf, tmp_path, VECTORS)
+    index = opened(tmp_path)
+    assert ids(index.retriever(kind, "source = 'dog.md'").search("barks", 9)) == [p.id for p in index.passages("source = 'dog.md'") if "barks" in p.text]
+    for ask in (lambda: index.retriever(kind, "source = 'nowhere'"), lambda: index.passages("source = 'nowhere'")):
+        with pytest.raises(UserError, match=r"filter \"source = 'nowhere'\" matches no document"):
+            ask()
+    with pytest.raises(UserError, match="cannot answer"):
+        index.retriever(kind, "nonsense = = 1")
+
+
 def test_an_index_without_vectors_is_not_searched_by_them(shelf, tmp_path):
     pytest.importorskip("lancedb")
     made(shelf, tmp_path, WORDS)

@@ -17,7 +17,7 @@ from posttrain.retrieval.passages import Passage, best, optional
 from posttrain.retrieval.rerank import Reranked, cross_encoder, query_likelihood
 from posttrain.retrieval.tfidf import TfIdf
 from posttrain.types import UserError
-from tests.retrieval.library import CountingEncoder, ids, passages_of
+from tests.retrieval.library import CountingEncoder, ids, passages_of, write_cross_encoder
 
 LIBRARY = passages_of("the red cat", "a dog and a dog", "red red wine", "C 5")
 
@@ -261,25 +261,8 @@ def test_a_cross_encoder_scores_query_and_passage_together(tmp_path):
     """A tiny one with random weights: its scores are the logits that transformers gives for the pair."""
     pytest.importorskip("sentence_transformers")
     import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "cat", "dog"]
-    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
-    core.pre_tokenizer = pre_tokenizers.Whitespace()
-    core.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", model_max_length=32
-    )
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=7, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, max_position_embeddings=32, num_labels=1,
-        initializer_range=1.0,
-    )
-    model = BertForSequenceClassification(config).eval()
-    model.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-
+    model, tokenizer = write_cross_encoder(tmp_path)
     texts = ["red cat", "dog", "cat cat cat"]
     with torch.no_grad():
         inputs = [tokenizer("red dog", text, return_tensors="pt") for text in texts]
