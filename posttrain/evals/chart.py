@@ -11,6 +11,8 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 400, 68, 618, 78, 340
 GREY, INK = "#57606a", "#1c2128"
 NAME = 80
 """The most letters of a name in the legend: as many as are sure to fit into a row."""
+BAND = 0.13
+"""How dark a band is among at most five; the more there are, the fainter."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,9 @@ def chart(title: str, x_label: str, y_label: str, series: Sequence[Series], log_
     top = -18 * max(rows - 1, 0)  # more rows than stand above the frame make the picture taller, above itself
     size = f'width="{WIDTH}" height="{HEIGHT - top}" viewBox="0 {top} {WIDTH} {HEIGHT - top}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(title)}" font-family="sans-serif" font-size="13">'
-    drawn = [part for s in series for part in (_line if _joins(s) else _dots)(s, x_at, y_at)]
+    faint = BAND * min(1, 5 / len(series))
+    drawn = [part for s in series if _joins(s) for part in _band(s, x_at, y_at, faint)]
+    drawn += [part for s in series for part in (_line if _joins(s) else _dots)(s, x_at, y_at)]
     return "\n".join([head, *_title(title, top), *_frame(x_label, y_label, _named(x_ticks, log_x), y_ticks, x_at, y_at), *legend, *drawn, "</svg>"])
 
 
@@ -76,12 +80,16 @@ def _joins(s: Series) -> bool:
     return s.is_line and len(s.known) > 1
 
 
-def _line(s: Series, x_at: Place, y_at: Place) -> Iterator[str]:
-    known = s.known
-    sure = [m for m in known if m.y_ends]
+def _band(s: Series, x_at: Place, y_at: Place, opacity: float) -> Iterator[str]:
+    """The intervals of a line, beneath all lines."""
+    sure = [m for m in s.known if m.y_ends]
     band = [(m.x, m.y_ends[1]) for m in sure] + [(m.x, m.y_ends[0]) for m in reversed(sure)]
     if len(sure) > 1:
-        yield f'<polygon points="{_places(band, x_at, y_at)}" fill="{s.colour}" fill-opacity=".13"/>'
+        yield f'<polygon points="{_places(band, x_at, y_at)}" fill="{s.colour}" fill-opacity="{opacity:.3g}"/>'
+
+
+def _line(s: Series, x_at: Place, y_at: Place) -> Iterator[str]:
+    known = s.known
     for m in known:
         if m.x_ends:
             yield f'<path d="M{x_at(m.x_ends[0]):.1f} {y_at(m.y):.1f}H{x_at(m.x_ends[1]):.1f}" stroke="{s.colour}" stroke-opacity=".4"/>'
