@@ -15,6 +15,9 @@ What is planted: in demonstrations an action is drawn by the habits of its state
 T are seldom or never shown; and its context by the hints of the action, Dirichlet(beta), a spurious correlation. In
 `train` (for reinforcement learning) and `test` both are uniform.
 
+With `smudge` a place that a demonstration shows may be any place, whatever the action was: then the places do not say all, and the context
+is worth reading. Without it (as published) models hardly do.
+
 Verifying, which the published task has no form for, is telling the solution from one that is wrong in one place (`wrong_solution`).
 
 Deviation: train and test never share a walk, where the published ones were drawn independently.
@@ -46,6 +49,7 @@ class World:
     alpha: float
     beta: float
     seed: int
+    smudge: float = 0.0
 
     @cached_property
     def tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -70,7 +74,11 @@ class World:
             states[:, i + 1] = transitions[states[:, i], actions[:, i]]
             places[:, i + 1] = plans[places[:, i], actions[:, i]]
         drawn = rng.integers(lengths[0], longest + 1, size=n)
-        return Walks(states, places, actions, contexts, rng.integers(self.n, size=(n, irrelevant)), drawn)
+        irrelevants = rng.integers(self.n, size=(n, irrelevant))
+        if demonstrated and self.smudge:  # drawn last, so that all else is the same with it and without
+            smudged = rng.random(places.shape) < self.smudge
+            places = np.where(smudged, rng.integers(self.n, size=places.shape), places)
+        return Walks(states, places, actions, contexts, irrelevants, drawn)
 
 
 def _drawn(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -172,6 +180,8 @@ class SolutionTree:
     """Of the habits in demonstrations: the smaller, the more facts are never shown."""
     beta: float = 0.3
     """Of the hints in demonstrations: the smaller, the more a context says of its action."""
+    smudge: float = 0.0
+    """Chance that a place shown in a demonstration is any place; 0 as published."""
     n_train: int = 128
     """Problems for reinforcement learning; a smaller number takes the first of a larger one's."""
     n_test: int = 512
@@ -185,6 +195,8 @@ class SolutionTree:
             raise UserError("tree needs n of at least 2, n_train and n_test of at least 1, and irrelevant of at least 0")
         if not (self.alpha > 0 and self.beta > 0):
             raise UserError("tree needs alpha and beta above 0")
+        if not 0 <= self.smudge < 1:
+            raise UserError("tree needs smudge from 0 up to, but not, 1")
 
     @property
     def name(self) -> str:
@@ -197,7 +209,7 @@ class SolutionTree:
 
     @cached_property
     def world(self) -> World:
-        return World(self.n, self.alpha, self.beta, self.seed)
+        return World(self.n, self.alpha, self.beta, self.seed, self.smudge)
 
     @property
     def longest_tokens(self) -> int:

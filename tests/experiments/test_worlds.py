@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import miscalibration, serial_thought, solution_tree
+from experiments import miscalibration, serial_thought, solution_tree, spurious_context
 from experiments.worlds import taught, words_model
 from posttrain.policy.hf import load_policy
 from posttrain.policy.words import WordModelConfig
@@ -52,6 +52,17 @@ def test_shuffled_rewards_are_the_same_rewards_at_other_attempts() -> None:
     assert values != [float(i % 2) for _ in problems for i in range(8)]
     backwards = asyncio.run(scored(list(range(63, -1, -1))))
     assert backwards[::-1] == values, "who gets what does not depend on who waits first"
+
+
+@pytest.mark.slow
+def test_the_two_strengths_of_hints_run_in_worlds_of_the_same_facts(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = Path(spurious_context.__file__).read_text()
+    spurious_context.run(spurious_context.Config(out=tmp_path / "out", quick=True, seeds=2))
+    gains = found(tmp_path / "out")["pass@128"]
+    apart = gains["weak hints"]["value"] - gains["strong hints"]["value"]
+    assert gains["weak less strong"]["value"] == pytest.approx(apart, abs=1e-9) and gains["weak less strong"]["n"] == 2
+    assert Path(spurious_context.__file__).read_text() == source, "a quick run is no answer"
 
 
 @pytest.mark.slow

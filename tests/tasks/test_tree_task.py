@@ -69,6 +69,18 @@ def test_demonstrations_follow_habits_and_hints_and_the_other_splits_do_not() ->
     assert np.abs(share - 1 / 6).max() < 0.03
 
 
+def test_smudged_places_and_other_hints_change_nothing_else_in_a_demonstration() -> None:
+    plain, smudged, other = (
+        SolutionTree(n=8, lengths=(4, 4), seed=5, **options).demonstrations(500) for options in ({}, {"smudge": 0.25}, {"smudge": 0.25, "beta": 5.0})
+    )
+    for walks in (smudged, other):
+        assert np.array_equal(plain.states, walks.states) and np.array_equal(plain.actions, walks.actions)
+    assert np.array_equal(plain.contexts, smudged.contexts) and not np.array_equal(plain.contexts, other.contexts)
+    assert np.mean(plain.places != smudged.places) == pytest.approx(0.25 * 7 / 8, abs=0.03)
+    tests = [SolutionTree(n=8, lengths=(4, 4), seed=5, n_test=16, smudge=smudge).problems("test") for smudge in (0.0, 0.25)]
+    assert tests[0] == tests[1], "problems are never smudged"
+
+
 def test_facts_counts_each_step_of_each_walk_and_nothing_behind_its_end() -> None:
     shown = TASK.demonstrations(200)
     counts = np.zeros((6, 6), int)
@@ -152,7 +164,10 @@ def test_it_can_be_asked_for_by_name() -> None:
 
 @pytest.mark.parametrize(
     ("options", "complaint"),
-    [({"lengths": (4, 2)}, "lengths=FEWEST"), ({"lengths": (4,)}, "lengths=FEWEST"), ({"n": 1}, "n of at least 2"), ({"alpha": 0.0}, "above 0")],
+    [
+        ({"lengths": (4, 2)}, "lengths=FEWEST"), ({"lengths": (4,)}, "lengths=FEWEST"), ({"n": 1}, "n of at least 2"),
+        ({"alpha": 0.0}, "above 0"), ({"smudge": 1.0}, "smudge from 0"),
+    ],  # fmt: skip
 )
 def test_a_world_that_cannot_be_is_refused(options: dict, complaint: str) -> None:
     with pytest.raises(UserError, match=complaint):
