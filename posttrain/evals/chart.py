@@ -125,7 +125,7 @@ def _legend(series: Sequence[Series]) -> tuple[list[str], int]:
             left, row = 20, row + 1
         places.append((s, left, row))
         left += width + 12
-    first = 45 - 18 * max(row - 1, 0)
+    first = 45 - 18 * (row - 1) if row else 50
     return [part for s, left, at in places for part in _name(s, left, first + 18 * at)], row + 1
 
 

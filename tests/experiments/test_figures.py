@@ -10,7 +10,7 @@ from experiments import coverage_law, intervals
 
 def test_the_experiment_on_intervals_finds_what_its_docstring_says(tmp_path: Path, capsys) -> None:
     source = Path(intervals.__file__).read_text()
-    intervals.run(intervals.Config(out=tmp_path, repeats=40))
+    intervals.run(intervals.Config(out=tmp_path, repeats=80))
     said = " ".join(capsys.readouterr().out.split())
     assert "NO" not in said and "969 problems for 3 points; 0.1327 and 0.0757 detectable" in said
     found = json.loads((tmp_path / "result.json").read_text())["found"]
