@@ -3,8 +3,9 @@
 Six questions with known answers, so that whoever gets them wrong is found out. Coverage: how often nominal 95% intervals hold
 the truth, for single attempts summed over every outcome (Wald, Wilson, Beta in Jeffreys' form, percentile bootstrap, ours), and for
 several attempts simulated on problems of mixed difficulty (ours; ours without the pseudo problem of `rate_interval`; attempts
-taken for problems), rate by rate and averaged over rates and spreads, with paired differences beside; and at which rates no interval can. Clusters: questions about one text, against sqrt(1 + (m - 1) rho). Pairing: how often a gain is
-found with and without it, on the solve rates of a real model, beside the formula of 2411.00640. pass@k: the plug-in estimate
+taken for problems), rate by rate and averaged over rates and spreads, with paired differences beside; and at which rates no
+interval can. Clusters: questions about one text, against sqrt(1 + (m - 1) rho). Pairing: how often a gain is found with and
+without it, on the solve rates of a real model, beside the formula of 2411.00640. pass@k: the plug-in estimate
 against the unbiased one on published counts (Qwen2.5-1.5B-Instruct on MATH-500, 64 attempts at each, 2505.22756). Order:
 how often two models that differ by 2 points come out the wrong way round, and what 3% wrong labels do. Selection: how much the
 best of many equal checkpoints seems better, and what `statistics.select` makes of it.

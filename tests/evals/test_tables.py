@@ -61,13 +61,13 @@ def test_a_narrower_terminal_breaks_lines_and_loses_no_figure() -> None:
 def test_a_share_is_in_per_cent_its_change_in_points_and_each_has_interval_and_n() -> None:
     row = compared(says("no"), says("{answer}", "no"))
     accuracy = line(printed(table(row)), "accuracy (1)").split()
-    assert accuracy[2:5] == ["0.0%", "[0.0", "3.8]"]
+    assert accuracy[2:5] == ["0.0%", "[0.0", "3.7]"]
     assert accuracy[5] == "50.0%" and accuracy[8].startswith("+50") and accuracy[-1] == "100"
 
 
 def test_what_one_model_alone_does_not_have_is_left_open() -> None:
     solved = line(printed(table(compared(says("no"), says("{answer}")))), "problems newly solved")
-    assert solved.split("(2)")[1].split() == ["–", "–", "100.0%", "[96.2", "100.0]", "100"]
+    assert solved.split("(2)")[1].split() == ["–", "–", "100.0%", "[96.3", "100.0]", "100"]
 
 
 def test_notes_stand_below_once_each() -> None:
@@ -94,7 +94,7 @@ def test_without_an_interval_the_value_stands_alone_and_a_note_says_why() -> Non
 
 def test_one_model_has_a_table_of_its_own() -> None:
     text = printed(evaluation_table(measured(says("{answer}", "no"))))
-    assert line(text, "accuracy ").split()[1:4] == ["50%", "[29", "71]"]
+    assert line(text, "accuracy ").split()[1:4] == ["50%", "[30", "70]"]
     assert "echo: 20 problems × 2 attempts" in text
 
 
@@ -119,7 +119,7 @@ def test_several_tasks_of_one_model_have_a_row_each() -> None:
         name = "other"
 
     text = printed(evaluations_table([measured(says("{answer}", "no")), measured(says("mumble"), Other(10))]))
-    assert line(text, "echo × 2").split()[3:6] == ["50%", "[29", "71]"]
+    assert line(text, "echo × 2").split()[3:6] == ["50%", "[30", "70]"]
     assert line(text, "other × 2").count("withheld") == 2 and line(text, "other × 2").split()[-1] == "10"
     assert "(1) 100% of the attempts could not be scored" in " ".join(text.split()) and line(text, "other × 2 (1)")
 
