@@ -43,6 +43,9 @@ Measured (2026-11-25, 5 min on 2 cores, seed 0):
 - right document at place of 10, unchecked: 1: 0.95 [0.83 0.99] (n 40); 4: 0.17 [0.09 0.32] (n 40); 7: 0.23 [0.12
   0.38] (n 40); 10: 0.50 [0.35 0.65] (n 40)
 - middle − ends, paired: -0.525 [-0.613 -0.399] (n 40)
+- all of the above is of the reader as it came, from a run before the trained reader and the contradictions were added;
+  of these only the training is measured so far: nats per token of 15 held-out answers
+  0.861 [0.672 1.050] before, 0.035 [0.006 0.063] after 30 steps of 8
 """
 
 from __future__ import annotations
