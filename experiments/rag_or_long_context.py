@@ -60,6 +60,12 @@ Measured (2026-11-25, 5 min on 2 cores, seed 0):
 - rag, unchecked, trained: 14 right, 3 document absent, 5 wrong document, 9 more than fits, 5 reader
 - rag, unchecked, trained: a value of another document named 0.11 [0.04 0.26] (n 36); abstains where nothing answers
   0.67 [0.31 0.90] (n 9), where something does 0.56 [0.37 0.73] (n 27)
+- reader trained, right document at place of 10, unchecked: 1: 1.00 [0.91 1.00] (n 40); 4: 0.82 [0.68 0.91] (n 40); 7:
+  0.62 [0.47 0.76] (n 40); 10: 0.90 [0.76 0.96] (n 40)
+- reader trained, middle − ends, paired: -0.225 [-0.344 -0.123] (n 40)
+- places 2 and 4 of 5 contradict each other, named by the reader as it came: the first 0.25 [0.14 0.41] (n 40); the
+  second 0.38 [0.24 0.53] (n 40); both 0.00 [0.00 0.09] (n 40); another document 0.33 [0.20 0.48] (n 40); neither 0.05
+  [0.01 0.17] (n 40); abstains 0.00 [0.00 0.09] (n 40)
 """
 
 from __future__ import annotations
