@@ -66,6 +66,8 @@ Measured (2026-11-25, 5 min on 2 cores, seed 0):
 - places 2 and 4 of 5 contradict each other, named by the reader as it came: the first 0.25 [0.14 0.41] (n 40); the
   second 0.38 [0.24 0.53] (n 40); both 0.00 [0.00 0.09] (n 40); another document 0.33 [0.20 0.48] (n 40); neither 0.05
   [0.01 0.17] (n 40); abstains 0.00 [0.00 0.09] (n 40)
+- rag, trained − rag, paired: 0.111 [-0.020 0.234] (n 36)
+- rag, unchecked, trained − rag, unchecked, paired: 0.167 [-0.005 0.326] (n 36)
 """
 
 from __future__ import annotations
