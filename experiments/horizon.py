@@ -11,9 +11,11 @@ were wrong.
 What would make this dishonest: teacher-forced accuracy of a step reported as the agent's (both are here, by name); p^t drawn as if it
 were data; taking the fall of survival with length for self-conditioning without healed histories (unlike jobs alone make it fall
 slower, growing errors faster); steps judged by the final state that should be, which would count one error again and again; a model
-of 135 million weights taken for what agents are. It fails if p of the constant speaker leaves its interval in more than one run of
-ten, if growth is not told from a constant rate in nine of ten, or if the cause is named wrongly in more than one run of five, for any
-of the three.
+of 135 million weights taken for what agents are. It fails if the interval of p leaves out the p that jobs were drawn with in more
+than 7 of 100 drawn sets, if the constant speaker's p, over all its runs, is not the one it was made with, if growth is not told from
+a constant rate in nine runs of ten, or if the cause is named wrongly in more than one run of five, for any of the three. (At first it
+asked for nine of ten runs' intervals to hold p, which an interval of 95% misses 9 times in 100: it did, with 8 of 10. That is the run
+recorded below; over 400 sets of errors drawn as that speaker draws them the interval held p in 98 of 100.)
 
     python -m experiments.horizon
 
@@ -44,10 +46,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from experiments.common import record, spoken
+from posttrain import statistics
 from posttrain.agents.conversation import Limits, Speaker
 from posttrain.agents.faulty import FaultySpeaker
 from posttrain.agents.local import LocalSpeaker
@@ -62,7 +68,7 @@ from posttrain.runs.clock import Clock
 from posttrain.runs.folder import write_atomically
 from posttrain.tasks.jobs import Jobs
 from posttrain.tasks.ledger import Ledger
-from posttrain.types import Sampling
+from posttrain.types import Measurement, Sampling
 
 SPEAKERS = {
     "constant": {"error": 0.1}, "grows with length": {"error": 0.0, "drift": 0.03}, "grows with errors": {"error": 0.08, "conditioned": 0.6},
@@ -80,6 +86,8 @@ class Config:
     out: Path = Path("runs/experiments/horizon")
     runs: int = 10
     """Of each known speaker, with jobs of their own."""
+    drawn: int = 1000
+    """Sets of attempts that err at a constant rate, drawn without an agent: how often the interval of p holds it."""
     problems: int = 32
     samples: int = 4
     model: str = "smollm2"
@@ -94,12 +102,27 @@ def run(config: Config) -> None:
     """Known speakers, then the model; record."""
     started = time.perf_counter()
     config.out.mkdir(parents=True, exist_ok=True)
+    coverage = covered(config)
     known, lines = asyncio.run(controls(config))
     model, told = asyncio.run(of_model(config))
-    record(__file__, config.out, config, {"known": known, "model": model}, [*lines, *told, failures(known, config.runs)], started)
+    size = f"{config.problems} jobs of {HORIZONS[-1]} steps, {config.samples} attempts each"
+    drawn = f"the interval of p held it in {spoken(coverage)} of drawn sets ({size})"
+    found = {"coverage": coverage, "known": known, "model": model}
+    record(__file__, config.out, config, found, [drawn, *lines, *told, failures(coverage, known, config.runs)], started)
 
 
 # --------------------------------------------------------------------------------------------------------- known speakers
+
+
+def covered(config: Config) -> Measurement:
+    """How often the interval of p holds it, where every attempt errs at the constant speaker's rate."""
+    rng, error = np.random.default_rng(config.seed), SPEAKERS["constant"]["error"]
+    jobs, held = np.repeat(np.arange(config.problems), config.samples), []
+    for _ in range(config.drawn):
+        before = rng.geometric(error, jobs.size) - 1
+        step = statistics.step_accuracy(np.minimum(before, HORIZONS[-1]).tolist(), (before < HORIZONS[-1]).tolist(), jobs.tolist())
+        held.append(float(step.low <= 1 - error <= step.high))
+    return statistics.rate_over_problems(held)
 
 
 async def controls(config: Config) -> tuple[dict, list[str]]:
@@ -111,7 +134,7 @@ async def controls(config: Config) -> tuple[dict, list[str]]:
         steps, slopes = [r.longest.step for r, _ in seen], [r.longest.slope for r, _ in seen]
         causes = Counter(cause(h) for _, h in seen)
         found[name] = {
-            "step": steps, "slope": slopes, "causes": dict(causes), "covered": sum(p.low <= 0.9 <= p.high for p in steps),
+            "step": steps, "together": together([r for r, _ in seen]), "slope": slopes, "causes": dict(causes),
             "flat": sum(s.low <= 0 <= s.high for s in slopes), "grows": sum(s.low > 0 for s in slopes),
             "named": sum(n for words, n in causes.items() if words.endswith(CAUSE[name]) or (name == "constant" and "neither" in words)),
             "fit": first.fit, "success": [at.evaluation["accuracy"] for at in first.at], "histories": seen[0][1],
@@ -129,6 +152,13 @@ async def known(config: Config, faults: dict[str, float], seed: int) -> tuple[Re
     return reliability("ledger", at), await after_histories(agent, jobs, jobs.problems("test"), (LONG,), config.samples, seed=seed)
 
 
+def together(seen: Sequence[Reliability]) -> Measurement:
+    """The chance of a right step over the longest jobs of all runs."""
+    longest = [r.longest for r in seen]
+    judged = [(v, r.cluster) for at in longest for r, verdicts in zip(at.evaluation.records, at.verdicts_PS, strict=True) for v in verdicts]
+    return statistics.step_accuracy([v.right for v, _ in judged], [v.failed for v, _ in judged], [cluster for _, cluster in judged])
+
+
 async def of_horizon(jobs: Jobs, speaker: Speaker, problems: int, samples: int, seed: int, steps: int = 0) -> AtHorizon:
     """Jobs of one length, attempted to their end."""
     clock = Clock()
@@ -142,7 +172,8 @@ def told(name: str, first: Reliability, histories: list[AtLength], counts: dict,
     long = first.longest
     success = ", ".join(f"{each.evaluation['accuracy'].value:.2f}" for each in first.at)
     return (
-        f"{name}: success at {', '.join(map(str, HORIZONS))} steps {success} (n {first.longest.step.n} jobs each); a right step {spoken(long.step)};"
+        f"{name}: success at {', '.join(map(str, HORIZONS))} steps {success} (n {first.longest.step.n} jobs each); a right step {spoken(long.step)},"
+        f" over all runs {spoken(counts['together'])};"
         f" errors as steps double {long.slope.value:+.2f} [{long.slope.low:+.2f} {long.slope.high:+.2f}] log-odds; Weibull shape"
         f" {spoken(first.fit.shape, 2)}; after {at.length} steps: healed {at.healed.value:.2f}, length's effect {spoken(at.drift, 2)}, errors' effect"
         f" {spoken(at.conditioning, 2)}; cause named rightly in {counts['named']} of {runs} runs, rate called growing in {counts['grows']}"
@@ -172,10 +203,12 @@ async def of_model(config: Config) -> tuple[dict, list[str]]:
     ]
 
 
-def failures(known: dict, runs: int) -> str:
+def failures(coverage: Measurement, known: dict, runs: int) -> str:
     """Which of the criteria in the docstring failed."""
+    p, truth = known["constant"]["together"], 1 - SPEAKERS["constant"]["error"]
     criteria = {
-        "p of the constant speaker stays within its interval": known["constant"]["covered"] >= 0.9 * runs,
+        "the interval of p holds it": coverage.value >= 0.93,
+        "p of the constant speaker is the one it was made with": p.low <= truth <= p.high,
         "growth with length is told from a constant rate": known["grows with length"]["grows"] >= 0.9 * runs,
         "a constant rate is not called growing": known["constant"]["grows"] <= 0.1 * runs,
         "the cause is named rightly": all(each["named"] >= 0.8 * runs for each in known.values()),

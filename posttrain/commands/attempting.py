@@ -222,9 +222,10 @@ def _said(rollouts: Sequence[Rollout], scores: Sequence[Any]) -> str:
 
 
 def _shown(rollout: Rollout) -> str:
-    """An attempt for a person to read."""
+    """An attempt for a person to read; what a tool says cannot give orders to the terminal."""
     lines = [f"── {rollout.problem.id} · attempt {rollout.sample + 1}"]
     for message in (*rollout.problem.messages, *rollout.messages):
         calls = [f"→ {call.name} {json.dumps(dict(call.arguments), ensure_ascii=False)}" for call in message.tool_calls]
         lines += [f"{message.role}: {'; '.join(filter(None, [message.content.strip(), *calls]))}"]
-    return "\n".join([*lines, f"── {rollout.outcome}{f': {rollout.error}' if rollout.error else ''}"])
+    text = "\n".join([*lines, f"── {rollout.outcome}{f': {rollout.error}' if rollout.error else ''}"])
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)

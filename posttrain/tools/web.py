@@ -26,6 +26,7 @@ MAX_BYTES = 2 << 20
 MAX_REDIRECTS = 5
 PART_CHARS = 6000
 """Of a page's text that are shown at once."""
+_UNSPOKEN = "{} cannot be opened: only http and https"
 _BLOCKS = ("p", "div", "br", "li", "tr", "h1", "h2", "h3", "h4", "h5", "h6", "section", "article", "header", "footer", "pre", "table", "ul", "ol", "form", "option", "td", "th")
 _UNSEEN = ("script", "style", "noscript", "template", "svg", "head")
 
@@ -140,6 +141,8 @@ class _Browser:
 
     async def _fetched(self, method: str, url: str, more: Mapping[str, Any]) -> Page:
         for _ in range(MAX_REDIRECTS + 1):
+            if not url.lower().startswith(("http://", "https://")):
+                raise ToolError(_UNSPOKEN.format(url))
             async with self.client.stream(method, url, **more) as response:
                 if not response.has_redirect_location:
                     return self._page(response, await _body(response))
@@ -229,7 +232,7 @@ def _checked_transport(httpx: ModuleType, web: Web) -> Any:
         async def handle_async_request(self, request: Any) -> Any:
             host, port = request.url.host.lower(), request.url.port
             if request.url.scheme not in ("http", "https"):
-                raise ToolError(f"{request.url.scheme} cannot be opened: only http and https")
+                raise ToolError(_UNSPOKEN.format(request.url))
             web.check(host, port)
             address = await _address(web, host, port or (443 if request.url.scheme == "https" else 80))
             request.extensions = {**request.extensions, "sni_hostname": host}

@@ -109,3 +109,8 @@ def test_a_folder_that_is_taken_and_a_turn_that_does_not_exist_are_refused(capsy
     assert code == 2 and "give --at of 0 to 0" in said and not (tmp_path / "b").exists()
     code, said = posttrain(capsys, "agent", "fork", str(tmp_path / "a"), "--at", "0", "--sample", "9", "--out", str(tmp_path / "b"))
     assert code == 2 and "no attempt 9" in said
+
+
+def test_what_is_shown_gives_the_terminal_no_orders(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, said = posttrain(capsys, "agent", "run", "a\x1b[2Jb\tc", *TINY, "--out", str(tmp_path / "a"))
+    assert code == 0 and "user: a�[2Jb\tc" in said and "\x1b" not in said and "\r" not in said

@@ -143,6 +143,10 @@ def test_hosts_off_the_list_are_refused(site: str, url: str) -> None:
     assert answer.startswith("error: ") and "Welcome" not in answer
 
 
+def test_what_is_no_page_of_the_web_is_named_as_it_was_asked_for(site: str) -> None:
+    assert told(site, ("open_page", {"url": "file:///etc/passwd"})) == ["error: file:///etc/passwd cannot be opened: only http and https"]
+
+
 def test_a_name_on_the_list_that_stands_for_a_private_address_is_refused(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
     port = site.partition(":")[2]
 
