@@ -52,7 +52,7 @@ async def main(args: Args) -> int:
     }  # fmt: skip
     if args.out is not None:
         write_atomically(args.out / EVALUATION, json.dumps(found, indent=1))
-        _draw(evaluations, args.out)
+        _draw(evaluations, args.out, args.unscored_ok)
         _draw_beside(args, beside)
     if args.json:
         print(json.dumps(found))
@@ -99,16 +99,17 @@ def _show_calibrations(evaluations, unscored_ok: bool) -> None:
         show(calibrations_table(asked))
 
 
-def _draw(evaluations, out: Path) -> None:
-    """A reliability diagram for each task and way of asking."""
+def _draw(evaluations, out: Path, unscored_ok: bool) -> None:
+    """A reliability diagram for each task that is not withheld, and way of asking."""
     from posttrain.calibration_intervals import calibrate
     from posttrain.evals.calibrated import reliability_svg
     from posttrain.runs.folder import write_atomically
 
     for evaluation in evaluations:
-        for one in evaluation.confidences:
+        for one in evaluation.confidences if unscored_ok or not evaluation.withheld else ():
             picture = reliability_svg(f"{one.title}, {evaluation.task}", {"trained": calibrate(one.predictions)}, {"trained": "model"})
-            write_atomically(out / f"reliability-{file_name(evaluation.task)}-{one.form}.svg", picture)
+            if picture:
+                write_atomically(out / f"reliability-{file_name(evaluation.task)}-{one.form}.svg", picture)
 
 
 def _draw_beside(args: Args, beside) -> None:

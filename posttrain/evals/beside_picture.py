@@ -21,7 +21,7 @@ def beside_svg(model: str, pairs: Sequence[SideBySide]) -> str:
         return ""
     bottom = TOP + EACH * len(shown)
     size = f'width="{WIDTH}" height="{bottom + BELOW}" viewBox="0 0 {WIDTH} {bottom + BELOW}"'
-    title = escape(shortened(f"{model}: the same problems bare and in use", 64))
+    title = escape(shortened(f"{model}: the same problems bare and in use", 68))
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{title}" font-family="sans-serif" font-size="13">'
     drawn = [part for i, pair in enumerate(shown) for part in _pair(pair, TOP + EACH * i)]
     return "\n".join([head, f'<rect width="{WIDTH}" height="{bottom + BELOW}" fill="#fff"/>', *_frame(title, bottom), *drawn, "</svg>"])

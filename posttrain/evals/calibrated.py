@@ -118,7 +118,9 @@ COLOURS = {"base": "#6a737f", "trained": "#1f5fd0"}
 
 
 def reliability_svg(title: str, sides: dict[str, Calibration], names: dict[str, str] | None = None) -> str:
-    """Accuracy over confidence in bins, with 95% intervals, against the diagonal on which a calibrated model lies."""
+    """Accuracy over confidence in bins, with 95% intervals, against the diagonal on which a calibrated model lies; nothing without a bin."""
+    if not any(calibration.bins for calibration in sides.values()):
+        return ""
     found = [Series("calibrated", "#aab2bd", [Mark(0, 0), Mark(1, 1)], is_line=True, dashes="2 4")]
     for side, calibration in sides.items():
         marks = [Mark(b.confidence, b.accuracy.value, _ends(b.accuracy)) for b in calibration.bins]

@@ -113,7 +113,7 @@ def _places(pairs: Sequence[tuple[float, float]], x_at: Place, y_at: Place) -> s
 
 def _title(title: str, top: int) -> Iterator[str]:
     yield f'<rect y="{top}" width="{WIDTH}" height="{HEIGHT - top}" fill="#fff"/>'
-    yield f'<text x="20" y="{top + 26}" font-size="15" font-weight="bold" fill="{INK}">{escape(shortened(title, 64))}</text>'
+    yield f'<text x="20" y="{top + 26}" font-size="15" font-weight="bold" fill="{INK}">{escape(shortened(title, 68))}</text>'
 
 
 def _frame(x_label: str, y_label: str, x_ticks: list[tuple[float, str]], y_ticks: list[float], x_at: Place, y_at: Place) -> Iterator[str]:

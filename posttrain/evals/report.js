@@ -293,7 +293,7 @@ function passAtK({ pass_at_k: curves }) {
   const points = (side) => list(curves?.[side]).map((measure, i) => ({ ...measure, x: ks[i], y: measure?.value }));
   const series = SIDES.map((side) => ({ name: labelOf(side), look: side, points: points(side) }))
     .filter((one) => one.points.some(({ x, y }) => isNumber(x) && isNumber(y)));
-  if (!series.length) return null;
+  if (!series.length || ks.length < 2) return null;  // one k alone is no curve: accuracy says as much
   const n = Math.max(...series.flatMap((one) => one.points.map((point) => point.n ?? 0)));
   const spoken = series.map((one) => `${one.name} ${one.points.map(({ x, y }) => `${percent(y)} at k ${x}`).join(", ")}`);
   const row = (k, i) => h("tr", null, h("th", { scope: "row" }, k),

@@ -63,9 +63,10 @@ class HorizonFit:
 
 
 def weibull(log_parameters: np.ndarray, horizons: np.ndarray) -> np.ndarray:
-    """exp(-(h / scale)^shape), from the logs of scale and shape."""
+    """exp(-(h / scale)^shape), from the logs of scale and shape; 0 where the power is beyond what a float holds."""
     scale, shape = np.exp(log_parameters)
-    return np.exp(-((horizons / scale) ** shape))
+    with np.errstate(over="ignore"):
+        return np.exp(-((horizons / scale) ** shape))
 
 
 def logistic(log_parameters: np.ndarray, horizons: np.ndarray) -> np.ndarray:

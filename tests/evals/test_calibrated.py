@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -103,3 +104,7 @@ def test_the_picture_has_a_dot_for_each_bin_at_its_confidence_and_accuracy_and_a
     assert line is not None and len(line.attrib["points"].split()) == 2
     xs = [float(dot.attrib["cx"]) for dot in dots[: len(found.bins)]]
     assert xs == sorted(xs) and "P(True), <facts> (n = 400 problems)" in [text.text for text in svg.iter(f"{SVG}text")]
+
+
+def test_without_any_confidence_there_is_no_picture() -> None:
+    assert reliability_svg("agreement", {"trained": replace(calibrate(quiz(1.0, n=20).predictions), bins=())}) == ""

@@ -131,3 +131,11 @@ def test_what_the_terminal_withholds_stands_on_no_page_and_the_warnings_do(tmp_p
     assert "withheld" in words(accuracy) and "%" not in words(accuracy) and "pass-at-k" not in {part.attrib.get("id") for part in hidden.iter("section")}
     assert "50% of the attempts could not be scored" in words(hidden)
     assert "%" in words(next(row for row in section(shown, "changes").iter("tr") if words(row).startswith("Accuracy"))) and section(shown, "pass-at-k")
+
+
+@needs_node
+def test_a_single_attempt_at_each_problem_has_no_curve_over_k(tmp_path: Path) -> None:
+    task = EchoTask(6)
+    subjects = [Subject(name, name, says("{answer}")) for name in ("base", "trained")]
+    found = asyncio.run(compare(*subjects, task, task.problems("test"), 1, heldout_tokens=0))
+    assert "pass-at-k" not in {part.attrib.get("id") for part in drawn(found.to_json(), tmp_path).iter("section")}
