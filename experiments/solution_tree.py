@@ -6,7 +6,8 @@ models and in a made world: max pass@1 .482 → .598, max pass@128 .689 → .742
 wall gives way with more RL data and less spurious correlation. Here is that world (`posttrain/tasks/tree.py`), smaller: SFT on
 demonstrations whose habits leave a part of the transition facts T(state, action) unseen, then GRPO on problems with uniform
 actions, then GRPO with other numbers of RL problems, with hotter rollouts, and with rewards shuffled among the attempts of each step. Less
-spurious correlation, the other condition under which the wall is said to give way, is not tried: contexts hardly move a plan here (below).
+spurious correlation, the other condition under which the wall is said to give way, cannot be tried where contexts hardly move a plan
+(below): `experiments/spurious_context.py`.
 
 One text is right for each problem, so its chance of being sampled is computed by reading it once, at every temperature, and
 pass@k has no sampling noise. Problems are told apart by the fact on their path that SFT showed least: seen (10 times or more),

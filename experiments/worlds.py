@@ -1,4 +1,5 @@
-"""What experiments in made worlds share: a random model over words, SFT on texts made here, GRPO on a task made here, both taken up where they stopped."""
+"""What experiments in made worlds share: a random model over words, SFT on texts made here, DPO on pairs and GRPO on a task
+made here, all taken up where they stopped."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from posttrain.agents.loop import ModelAgent
-from posttrain.algorithms import grpo, sft
+from posttrain.algorithms import dpo, grpo, sft
 from posttrain.batching import TokenSequence
 from posttrain.engine.local import LocalEngine
 from posttrain.policy.hf import Policy
@@ -15,7 +16,9 @@ from posttrain.policy.words import WordModelConfig, write_word_model
 from posttrain.renderer import Renderer
 from posttrain.training.job import Job
 from posttrain.training.loop import StepResult
+from posttrain.training.pairs import PairTokens
 from posttrain.training.reference import Reference
+from posttrain.training.stream import Stream
 from posttrain.types import Sampling, Task
 
 
@@ -41,6 +44,22 @@ async def fine_tune(config: sft.Config, texts: Iterable[tuple[str, str]], ends: 
     learner = sft.Learner(job.trained(policy), conversations, [], config)
     await job.run_steps(learner.trained, lambda number: sft.step(learner, number))
     return policy
+
+
+async def prefer(config: dpo.Config, pairs: Sequence[PairTokens], reference: str = "") -> Policy:
+    """DPO, or the rest of it, on these pairs; the model it ends with. Log-ratios are to `reference`, or to the model that the run began with."""
+    job = Job.open(config, "dpo")
+    trained = job.trained(job.load_policy())
+
+    async def take() -> tuple[Sequence[PairTokens], None]:
+        stream = Stream(pairs, config.seed, trained.position)
+        taken, _ = stream.take(config.pairs_per_step)
+        trained.position = stream.position
+        return taken, None
+
+    learner = dpo.Learner(trained, Reference.of(trained.policy, reference or config.model, config.dtype, False), take, [], config)
+    await job.run_steps(trained, lambda number: dpo.step(learner, number))
+    return trained.policy
 
 
 async def reinforce(config: grpo.Config, task: Task, reference: str = "") -> Policy:

@@ -140,6 +140,22 @@ def test_attempts_are_right_as_often_as_the_law_says_and_confidence_pays_if_it_i
     assert asyncio.run(mean(rlcr, problem.answer)) == pytest.approx(asyncio.run(mean(right, problem.answer)) - 1)
 
 
+@pytest.mark.parametrize("labels", ["drawn by r", "right against wrong"])
+def test_a_preferred_answer_is_preferred_as_often_as_its_implied_reward_says(labels: miscalibration.Labels) -> None:
+    questions = miscalibration.Questions(3, 0)
+    asked, chosen, rejected = questions.pairs(100_000, labels).T
+    assert len(asked) == 100_000 and (chosen != rejected).all()
+    n_of = np.zeros((3, 8, 8))
+    np.add.at(n_of, (asked, chosen, rejected), 1)
+    both = n_of + n_of.transpose(0, 2, 1)
+    gaps = questions.implied(labels)[:, :, None] - questions.implied(labels)[:, None, :]
+    expected = 1 / (1 + np.exp(-gaps))
+    often = both > 200
+    errors = (n_of - both * expected)[often] / np.sqrt(both * expected * (1 - expected) + 1)[often]
+    assert often.sum() > 40 and np.abs(errors).max() < 4.5
+    assert np.std(errors) < 1.3
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", ["serial_thought", "miscalibration"])
 def test_the_small_ones_run_and_read_what_they_have_done(experiment: str, tmp_path: Path, monkeypatch) -> None:
@@ -148,7 +164,8 @@ def test_the_small_ones_run_and_read_what_they_have_done(experiment: str, tmp_pa
     source, config = Path(module.__file__).read_text(), module.Config(out=tmp_path / "out", seeds=1)
     few = {"sft": replace(config.sft, steps=4, conversations_per_step=16)}
     few |= {"longest": 3, "problems": 4} if experiment == "serial_thought" else {
-        "questions": 8, "settle_steps": 2, "betas": (0.5,), "grpo": replace(config.grpo, steps=2, problems_per_step=4, group_size=4)}  # fmt: skip
+        "arms": ("grpo", "dpo", "confidence"), "questions": 8, "settle_steps": 2, "betas": (0.5,), "dpo_betas": (0.5,),
+        "grpo": replace(config.grpo, steps=2, problems_per_step=4, group_size=4), "dpo": replace(config.dpo, steps=2, pairs_per_step=8)}  # fmt: skip
     config = replace(config, **few)
     module.run(config)
     first = found(config.out)
