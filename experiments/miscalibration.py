@@ -28,7 +28,7 @@ control: a confidence that says nothing is calibrated where its mean happens to 
 was on average .055 above the closed form; tried in seed 0 alone with 160 steps at 1e-3 and 80 at 1e-4, it was .027 above (.358 against
 .331, TV .060). There ECE after a temperature was .027, and that of the closed form itself .041: so near to the bound of .05 do exact optima come.
 DPO was tried in seed 0 alone: with beta .5 and right answers against wrong ones ECE was .334, its closed form .331 (TV .088); with beta .1 and
-labels drawn by r .371 against .331 (TV .261), accuracy .451: few labels leave noise that 1 / beta multiplies, or 160 steps are too few: not told apart.
+labels drawn by r .371 against .331 (TV .261), accuracy .451: few labels leave noise that 1 / beta multiplies, or its steps are too few: not told apart.
 
     python -m experiments.miscalibration
 
