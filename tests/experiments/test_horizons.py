@@ -1,13 +1,17 @@
-"""What the experiment on horizons counts: how often an interval holds, and runs taken together."""
+"""What the experiments on horizons count: how often an interval holds, runs taken together, and what a model is shown."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from experiments import horizon
+from experiments import horizon, trained_horizon
+from experiments.common import write_jsonl
 from posttrain.agents.faulty import FaultySpeaker
+from posttrain.data.conversations import load_conversations
 from posttrain.evals.reliability import reliability
 from posttrain.tasks.ledger import Ledger
 
@@ -27,3 +31,14 @@ def test_runs_taken_together_count_every_step_that_was_at_risk_once() -> None:
     whole = horizon.together(runs)
     assert whole.n == 8 and whole.value == pytest.approx(sum(v.right for v in judged) / sum(v.right + v.failed for v in judged))
     assert horizon.together(runs[:1]) == runs[0].longest.step
+
+
+def test_a_model_is_shown_what_the_expert_did_with_its_tools(tmp_path: Path) -> None:
+    jobs = replace(trained_horizon.Config().jobs(2), n_train=2)
+    problem = jobs.problems("train")[0]
+    write_jsonl(tmp_path / "shown.jsonl", [asyncio.run(trained_horizon.demonstration(jobs, problem, error, 0)) for error in (0.0, 1.0)])
+    right, wrong = load_conversations(tmp_path / "shown.jsonl").items
+    assert [m.role for m in right.messages] == ["user", "assistant", "tool", "user", "assistant", "tool", "user", "assistant"]
+    assert right.messages[-1].content == problem.answer and {tool["function"]["name"] for tool in right.tools} == {"add", "transfer", "balance"}
+    said = [[dict(call.arguments) for m in each.messages for call in m.tool_calls] for each in (right, wrong)]
+    assert [dict(operation["arguments"]) for operation in problem.data["operations"]] == said[0] != said[1]
