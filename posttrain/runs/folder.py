@@ -206,8 +206,19 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except Exception as error:
         number = error.errno if isinstance(error, OSError) else None
-        if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        if any(map(_is_full, _with_contexts(error))):
             raise DiskFull(f"no space left to write to '{path}': free some, then repeat the command to go on") from error
         if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
             raise UserError(f"'{path}' cannot be written to ({error.strerror}): give another --out") from error
         raise
+
+
+def _is_full(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+
+
+def _with_contexts(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those in whose handling it came up: torch, closing a file that could not be written, raises one of its own."""
+    while error is not None:
+        yield error
+        error = error.__context__

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import math
 import os
@@ -229,6 +231,23 @@ def test_a_full_disk_while_saving_keeps_the_checkpoint_before(write: Callable[[P
 def test_a_library_that_says_no_space_left_in_its_own_words_is_understood(tmp_path: Path) -> None:
     with pytest.raises(DiskFull), disk_errors(tmp_path):
         raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+class Filling(io.BytesIO):
+    """A file on a disk with room for a megabyte more."""
+
+    def write(self, data) -> int:
+        room = (1 << 20) - self.tell()
+        if len(data) > room:
+            super().write(bytes(data)[: room - 112])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data)
+
+
+def test_a_disk_that_fills_up_under_torch_is_understood(tmp_path: Path) -> None:
+    """Torch then closes its archive, and what it raises says nothing of the disk."""
+    with pytest.raises(DiskFull, match="no space left"), disk_errors(tmp_path):
+        torch.save({"moments": torch.zeros(1 << 20)}, Filling())
 
 
 def test_other_errors_pass_unchanged(tmp_path: Path) -> None:
