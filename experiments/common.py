@@ -6,8 +6,10 @@ import json
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, is_dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -78,6 +80,16 @@ def record(
     if not n:
         raise ValueError(f"{file} has no paragraph 'Measured (' at the end of its docstring")
     source.write_text(new)
+
+
+def each_seed(one_seed: Callable[[Any, int], Any], config: Any) -> list[Any]:
+    """What every seed of a config comes to, each in a process of its own, as many at once as torch may use threads."""
+    import torch
+
+    config.out.mkdir(parents=True, exist_ok=True)
+    seeds = range(config.seed, config.seed + config.seeds)
+    with ProcessPoolExecutor(min(len(seeds), torch.get_num_threads()), mp_context=get_context("spawn")) as pool:
+        return list(pool.map(one_seed, [config] * len(seeds), seeds))
 
 
 def duration(seconds: float) -> str:

@@ -67,16 +67,14 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from experiments.common import duration, record, spoken
+from experiments.common import duration, each_seed, record, spoken
 from experiments.worlds import fine_tune, prefer, reinforce, words_model
 from posttrain.algorithms import dpo, grpo, sft
 from posttrain.batching import TokenSequence
@@ -208,14 +206,9 @@ class Questions:
 
 
 def run(config: Config) -> None:
-    """Every seed in a process of its own, as many at once as torch may use threads; then the answer. Every arm is kept when it is done."""
-    import torch
-
+    """Every seed, then the answer. Every arm is kept when it is done."""
     started = time.perf_counter()
-    config.out.mkdir(parents=True, exist_ok=True)
-    seeds = range(config.seed, config.seed + config.seeds)
-    with ProcessPoolExecutor(min(len(seeds), torch.get_num_threads()), mp_context=get_context("spawn")) as pool:
-        worlds = list(pool.map(one_seed, [config] * len(seeds), seeds))
+    worlds = each_seed(one_seed, config)
     found, lines = answer(config, worlds)
     spent = sum(arm["seconds"] for world in worlds for arm in world.values())
     record(__file__, config.out, config, found, lines, started, f"{duration(spent)} of one core in all")

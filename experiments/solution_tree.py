@@ -71,15 +71,13 @@ import json
 import re
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.common import duration, record, spoken
+from experiments.common import duration, each_seed, record, spoken
 from experiments.worlds import fine_tune, reinforce, taught, words_model
 from posttrain.algorithms import grpo, sft
 from posttrain.evals.chart import Mark, Series, chart
@@ -156,14 +154,9 @@ class Config:
 
 
 def run(config: Config) -> None:
-    """Every seed in a process of its own, as many at once as torch may use threads; then what they found together. What is done is kept."""
-    import torch
-
+    """Every seed, then what they found together. What is done is kept."""
     started = time.perf_counter()
-    config.out.mkdir(parents=True, exist_ok=True)
-    seeds = range(config.seed, config.seed + config.seeds)
-    with ProcessPoolExecutor(min(len(seeds), torch.get_num_threads()), mp_context=get_context("spawn")) as pool:
-        worlds = list(pool.map(one_seed, [config] * len(seeds), seeds))
+    worlds = each_seed(one_seed, config)
     found, lines = answer(worlds)
     for name, picture in figures(worlds).items():
         write_atomically(config.out / f"{name}.svg", picture)

@@ -43,13 +43,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from experiments.common import duration, record, spoken
+from experiments.common import duration, each_seed, record, spoken
 from experiments.solution_tree import STRATA, Seed, Sizes, best, over_seeds, within
 from experiments.solution_tree import Config as Trees
 from posttrain.types import Measurement
@@ -77,14 +75,9 @@ class Config:
 
 
 def run(config: Config) -> None:
-    """Every seed in a process of its own, as many at once as torch may use threads. What is done is kept."""
-    import torch
-
+    """Every seed, then what they found together. What is done is kept."""
     started = time.perf_counter()
-    config.out.mkdir(parents=True, exist_ok=True)
-    seeds = range(config.seed, config.seed + config.seeds)
-    with ProcessPoolExecutor(min(len(seeds), torch.get_num_threads()), mp_context=get_context("spawn")) as pool:
-        worlds = list(pool.map(one_seed, [config] * len(seeds), seeds))
+    worlds = each_seed(one_seed, config)
     found, lines = answer(worlds)
     spent = sum(stage["seconds"] for world in worlds for stages in world.values() for stage in stages.values())
     record(__file__, config.out, config, found, lines, started, f"{duration(spent)} of one core in all")
