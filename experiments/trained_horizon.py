@@ -14,7 +14,15 @@ jobs as long as those it learned, or if the control does not err more after erro
 
     python -m experiments.trained_horizon
 
-Measured (not yet):
+Measured (2026-11-25, 3 min on 2 cores, seed 0):
+- clean: success at 1, 4, 16 steps 0.33, 0.17, 0.08 (n 12 jobs each), at 4 0.17 [0.05 0.45] (n 12); a right step in
+  jobs of 4 0.794 [0.594 0.910] (n 12), of 16 0.880 [0.761 0.944] (n 12)
+- clean, jobs of 16: right up to step 1, 2, 4, 8, 16 (and p^t, by p in jobs of 4): 0.75 (0.79), 0.75 (0.63), 0.66
+  (0.40), 0.47 (0.16), 0.09 (0.03); errors as steps double -0.07 [-0.71 +0.58] log-odds; they ended as success 0.08,
+  wrong argument 0.50, repeated loop 0.33, ran out 0.08
+- clean, the next step after 4: all right 0.83 [0.55 0.95] (n 12), half of them wrong 0.75 [0.47 0.91] (n 12);
+  length's effect -0.11 [-0.43 0.20] (n 9), errors' effect -0.08 [-0.29 0.10] (n 12): after 4 steps, neither length
+  nor earlier errors show an effect
 """
 
 from __future__ import annotations
@@ -117,7 +125,7 @@ async def measured(config: Config, model: str) -> tuple[Reliability, list[AtLeng
     jobs = config.jobs(config.history + 1)
     agent = ToolAgent(speaker, jobs.world, Limits(2))
     histories = await after_histories(agent, jobs, jobs.problems("test"), (config.history,), config.samples, seed=config.seed)
-    return reliability("ledger", at, seed=config.seed), histories
+    return reliability("ledger", at), histories
 
 
 def told(name: str, result: Reliability, histories: Sequence[AtLength]) -> list[str]:
