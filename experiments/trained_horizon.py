@@ -14,7 +14,7 @@ jobs as long as those it learned, or if the control does not err more after erro
 
     python -m experiments.trained_horizon
 
-Measured (2026-11-25, 3 min on 2 cores, seed 0):
+Measured (2026-11-25, 7 min on 2 cores, seed 0):
 - clean: success at 1, 4, 16 steps 0.33, 0.17, 0.08 (n 12 jobs each), at 4 0.17 [0.05 0.45] (n 12); a right step in
   jobs of 4 0.794 [0.594 0.910] (n 12), of 16 0.880 [0.761 0.944] (n 12)
 - clean, jobs of 16: right up to step 1, 2, 4, 8, 16 (and p^t, by p in jobs of 4): 0.75 (0.79), 0.75 (0.63), 0.66
@@ -23,6 +23,14 @@ Measured (2026-11-25, 3 min on 2 cores, seed 0):
 - clean, the next step after 4: all right 0.83 [0.55 0.95] (n 12), half of them wrong 0.75 [0.47 0.91] (n 12);
   length's effect -0.11 [-0.43 0.20] (n 9), errors' effect -0.08 [-0.29 0.10] (n 12): after 4 steps, neither length
   nor earlier errors show an effect
+- control: success at 1, 4, 16 steps 0.33, 0.08, 0.08 (n 12 jobs each), at 4 0.08 [0.01 0.35] (n 12); a right step in
+  jobs of 4 0.667 [0.409 0.853] (n 12), of 16 0.780 [0.543 0.913] (n 12)
+- control, jobs of 16: right up to step 1, 2, 4, 8, 16 (and p^t, by p in jobs of 4): 0.67 (0.67), 0.25 (0.44), 0.25
+  (0.20), 0.17 (0.04), 0.08 (0.00); errors as steps double -0.63 [-1.14 -0.13] log-odds; they ended as success 0.08,
+  wrong argument 0.75, repeated loop 0.17
+- control, the next step after 4: all right 0.92 [0.65 0.99] (n 12), half of them wrong 0.50 [0.25 0.75] (n 12);
+  length's effect 0.42 [0.11 0.65] (n 12), errors' effect -0.42 [-0.69 0.00] (n 12): after 4 steps, neither length nor
+  earlier errors show an effect
 """
 
 from __future__ import annotations
