@@ -381,7 +381,7 @@ def answer(worlds: Sequence[dict]) -> tuple[dict[str, Any], list[str]]:
     few, middle, many = arms[1:4]
     for arm in ("SFT", middle, many):
         f = found[arm]
-        told = "; ".join(f"{name} {', '.join(f'{f[name][s].value:.3f}' for s in STRATA)}" for name in ("plan", "execute", "verify"))
+        told = by_stratum(f, ("plan", "execute", "verify"))
         lines.append(f"{arm}, of seen, rare, unseen: {told}; contexts move a plan by {f['moved_by_context'].value:.4f}")
     found["gains"] = gains(worlds, few)
     found["over_control"] = over_seeds([best(w[middle], 1) - best(w["shuffled rewards"], 1) for w in worlds])
@@ -391,6 +391,11 @@ def answer(worlds: Sequence[dict]) -> tuple[dict[str, Any], list[str]]:
         f" {many} less {few} {spoken(g['dose'])}; {many} less {middle} {spoken(paired(worlds, middle, many))}"
     )
     return found, [*lines, *verdicts(found, few, middle, many)]
+
+
+def by_stratum(found: dict[str, Any], names: Sequence[str]) -> str:
+    """What was found under these names, for seen, rare and unseen."""
+    return "; ".join(f"{name} {', '.join(f'{found[name][s].value:.3f}' for s in STRATA)}" for name in names)
 
 
 def an_arm(worlds: Sequence[dict], arm: str) -> dict[str, Any]:

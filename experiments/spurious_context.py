@@ -48,7 +48,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common import duration, each_seed, record, spoken
-from experiments.solution_tree import STRATA, Seed, Sizes, best, over_seeds, within
+from experiments.solution_tree import Seed, Sizes, an_arm, best, by_stratum, over_seeds, within
 from experiments.solution_tree import Config as Trees
 from posttrain.types import Measurement
 
@@ -101,7 +101,7 @@ def answer(worlds: Sequence[dict]) -> tuple[dict[str, Any], list[str]]:
     for world in worlds:
         shown = [json.dumps(world[hints]["SFT"]["strata"]) for hints in HINTS]
         assert shown[0] == shown[1], "the two worlds were to show the same facts"
-    found: dict[str, Any] = {hints: {stage: a_stage([w[hints][stage] for w in worlds]) for stage in ("SFT", "GRPO")} for hints in HINTS}
+    found: dict[str, Any] = {hints: {stage: an_arm([w[hints] for w in worlds], stage) for stage in ("SFT", "GRPO")} for hints in HINTS}
     lines = [line for hints in HINTS for line in said(hints, found[hints])]
     for name, k, label in (("pass@1", 1, None), ("pass@128", 128, None), ("pass@128 of unseen problems", 128, "unseen")):
         found[name] = {hints: over_seeds([gain(w[hints], k, label) for w in worlds]) for hints in HINTS}
@@ -111,20 +111,11 @@ def answer(worlds: Sequence[dict]) -> tuple[dict[str, Any], list[str]]:
     return found, [*lines, *verdicts(found)]
 
 
-def a_stage(stages: Sequence[dict]) -> dict[str, Any]:
-    known = lambda name, s: over_seeds([stage[name][s] for stage in stages if stage[name][s] is not None])  # noqa: E731
-    return {
-        "pass_1": over_seeds([best(s, 1) for s in stages]), "pass_128": over_seeds([best(s, 128) for s in stages]),
-        "moved_by_context": over_seeds([s["moved_by_context"] for s in stages]),
-    } | {name: {s: known(name, s) for s in STRATA} for name in ("plan", "execute")}  # fmt: skip
-
-
 def said(hints: str, found: dict[str, Any]) -> list[str]:
     """A line for each stage."""
-    by = lambda f: "; ".join(f"{name} {', '.join(f'{f[name][s].value:.3f}' for s in STRATA)}" for name in ("plan", "execute"))  # noqa: E731
     return [
         f"{hints}, {stage}: max pass@1 {spoken(f['pass_1'])}, max pass@128 {spoken(f['pass_128'])}; new contexts move a plan by"
-        f" {spoken(f['moved_by_context'])}; of seen, rare, unseen: {by(f)}"
+        f" {spoken(f['moved_by_context'])}; of seen, rare, unseen: {by_stratum(f, ('plan', 'execute'))}"
         for stage, f in found.items()
     ]
 

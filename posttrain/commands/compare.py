@@ -175,13 +175,14 @@ def _write(comparisons, used, out: Path | None) -> dict:
 
     documents = [comparison.to_json() for comparison in comparisons]
     found = documents[0] if len(documents) == 1 else {"tasks": [d["task"] for d in documents], "comparisons": documents}
+    beside = {"side_by_side": plain(used)}
     if used:
-        found["side_by_side"] = plain(used)
+        found |= beside
     if out is not None:
         write_atomically(out / "comparison.json", json.dumps(found, indent=1))
         with disk_errors(out):
             for document, page in zip(documents, _pages(comparisons, out), strict=True):
-                write_report({**document, "side_by_side": plain(used)}, page)
+                write_report(document | beside, page)
     return found
 
 

@@ -53,7 +53,7 @@ async def main(args: Args) -> int:
     if args.out is not None:
         write_atomically(args.out / EVALUATION, json.dumps(found, indent=1))
         _draw(evaluations, args.out, args.unscored_ok)
-        _draw_beside(args, beside)
+        _draw_beside(args.model, beside, args.out)
     if args.json:
         print(json.dumps(found))
     else:
@@ -112,10 +112,10 @@ def _draw(evaluations, out: Path, unscored_ok: bool) -> None:
                 write_atomically(out / f"reliability-{file_name(evaluation.task)}-{one.form}.svg", picture)
 
 
-def _draw_beside(args: Args, beside) -> None:
+def _draw_beside(model: str, beside, out: Path) -> None:
     """Each ability bare and in use, where there are any."""
     from posttrain.evals.beside_picture import beside_svg
     from posttrain.runs.folder import write_atomically
 
-    if args.out is not None and (picture := beside_svg(args.model, beside)):
-        write_atomically(args.out / "in-use.svg", picture)
+    if picture := beside_svg(model, beside):
+        write_atomically(out / "in-use.svg", picture)

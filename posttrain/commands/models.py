@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from posttrain.commands.base import Dtype
+from posttrain.commands.base import Dtype, progress
 
 if TYPE_CHECKING:
     from posttrain.engine.endpoint import Endpoint
+    from posttrain.evals.measure import Evaluation
     from posttrain.policy.hf import Policy
     from posttrain.renderer import Renderer
     from posttrain.runs.records import RecordLog
-    from posttrain.types import Engine, Sampling
+    from posttrain.types import Agent, Engine, Problem, Sampling, Task
 
 
 def endpoint_for(model: str) -> Endpoint | None:
@@ -76,3 +77,13 @@ def keeper(
     from posttrain.runs.records import NAME, RecordLog
 
     return RecordLog(out / NAME, depends_on(), resume, judged_by or {}) if out else None
+
+
+async def watched(
+    name: str, agent: Agent, task: Task, problems: Sequence[Problem], samples: int, seed: int, log: RecordLog | None
+) -> Evaluation:
+    """A measurement under a progress bar of this name, its attempts kept in the log if there is one."""
+    from posttrain.evals.measure import measure
+
+    with progress(name, len(problems) * samples) as bar:
+        return await measure(agent, task, problems, samples, seed, on_attempt=lambda _: bar.advance(), keeper=log)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from posttrain.commands.base import DONE, Dtype, completeness, make_folder, progress, show
-from posttrain.commands.models import keeper, settings
+from posttrain.commands.models import keeper, settings, watched
 from posttrain.commands.rag_agents import Reranking
 from posttrain.types import UserError
 
@@ -203,7 +203,6 @@ class _Made(Mapping[str, Any]):
 
 async def _answers(args: Args) -> int:
     from posttrain.commands.rag_agents import agent_for, reader_for
-    from posttrain.evals.measure import measure
     from posttrain.evals.rag import anatomy
     from posttrain.evals.rag_table import answers_table
 
@@ -218,10 +217,7 @@ async def _answers(args: Args) -> int:
         for approach in approaches:
             agent = agent_for(approach, reader, found_by, passages, args.k)
             log = keeper(args.out, lambda approach=approach: _depends_on(approach, args, reader, drawn()))
-            with progress(approach, len(problems) * args.samples) as bar:
-                evaluations[approach] = await measure(
-                    agent, task, problems, args.samples, args.seed, on_attempt=lambda _, bar=bar: bar.advance(), keeper=log
-                )
+            evaluations[approach] = await watched(approach, agent, task, problems, args.samples, args.seed, log)
             measured[approach] = anatomy(evaluations[approach], args.k, args.unscored_ok)
     found = {
         "task": args.task, "split": args.split, "n_documents": len({p.source for p in passages}), "n_problems": len(problems), "samples": args.samples,

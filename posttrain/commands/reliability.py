@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from posttrain.commands.base import Dtype, completeness, make_folder, progress, show
-from posttrain.commands.models import keeper
+from posttrain.commands.models import keeper, watched
 
 if TYPE_CHECKING:
     from posttrain.agents.conversation import Speaker
@@ -119,17 +119,14 @@ async def _at(args: Args, jobs: Jobs, speaker: Speaker, settings: dict[str, Any]
     """The jobs of one length."""
     from posttrain.agents.conversation import Limits
     from posttrain.agents.tool_agent import ToolAgent
-    from posttrain.evals.measure import measure
     from posttrain.evals.reliability import at_horizon
     from posttrain.tasks import check_gold
 
     problems, steps = jobs.problems(args.split)[: args.problems], args.steps or 4 + 4 * jobs.horizon
     await check_gold(jobs, problems)
     agent = ToolAgent(speaker, jobs.world, Limits(steps, tokens=steps * args.max_tokens), clock)
-    with progress(f"horizon {jobs.horizon}", len(problems) * args.samples) as bar:
-        evaluation = await measure(
-            agent, jobs, problems, args.samples, args.seed, on_attempt=lambda _: bar.advance(), keeper=keeper(args.out, lambda: {**settings, "steps": steps}, args.resume),
-        )  # fmt: skip
+    log = keeper(args.out, lambda: {**settings, "steps": steps}, args.resume)
+    evaluation = await watched(f"horizon {jobs.horizon}", agent, jobs, problems, args.samples, args.seed, log)
     return await at_horizon(jobs, evaluation, clock.seconds)
 
 

@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import Literal
 
-from posttrain.commands.base import completeness, make_folder, progress, show
+from posttrain.commands.base import completeness, make_folder, show
 from posttrain.commands.measuring import MeasureArgs, chosen_problems, sampler
-from posttrain.commands.models import keeper, settings
+from posttrain.commands.models import keeper, settings, watched
 from posttrain.types import Agent, Sampling, UserError
 
 PAGE, ROWS = "scale.html", "scale.jsonl"
@@ -100,7 +100,6 @@ def _check(args: Args) -> None:
 async def _arms(model: str, args: Args, task, problems, reward):
     """One for each length, or the model as it is; all their attempts are drawn with the same seed."""
     from posttrain.commands.scale_searches import Subject, searched, verifier_tokens
-    from posttrain.evals.measure import measure
     from posttrain.evals.scale import arm
 
     sampling = Sampling(args.temperature, args.max_tokens)
@@ -111,10 +110,7 @@ async def _arms(model: str, args: Args, task, problems, reward):
         depends_on = lambda how=how: {**settings(model, sampling, policy), **how}  # noqa: E731
         name = model if length is None else f"{model}, {'=' if args.extend else '≤'} {length} tokens"
         log = keeper(args.out, depends_on, args.resume, getattr(task, "judged_by", {}))
-        with progress(name, len(problems) * args.samples) as bar:
-            evaluation = await measure(
-                agent, task, problems, args.samples, args.seed, on_attempt=lambda _, bar=bar: bar.advance(), keeper=log,
-            )  # fmt: skip
+        evaluation = await watched(name, agent, task, problems, args.samples, args.seed, log)
         rewards = None if reward is None else await _rewards(reward, evaluation)
         searches = await searched(args, Subject(name, agent, base, reward, task, problems, depends_on))
         made = (rewards, verifier_tokens(args.reward), args.strategies, searches, args.unscored_ok)

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from posttrain.commands.base import progress
-from posttrain.commands.models import keeper
+from posttrain.commands.models import keeper, watched
 from posttrain.types import Agent, Problem, Rollout, Task, UserError
 
 if TYPE_CHECKING:
@@ -52,7 +51,6 @@ def check_searches(args: Args) -> None:
 
 async def searched(args: Args, subject: Subject) -> list[Search]:
     """Every search that was asked for, at each budget."""
-    from posttrain.evals.measure import measure
     from posttrain.evals.scale import Search
 
     found = []
@@ -60,11 +58,8 @@ async def searched(args: Args, subject: Subject) -> list[Search]:
         for budget in sorted(args.budgets):
             depends_on = lambda s=strategy, b=budget: {**subject.depends_on(), **_how(s, b, args)}  # noqa: E731
             log = keeper(args.out, depends_on, args.resume, getattr(subject.task, "judged_by", {}))
-            with progress(f"{subject.name}, {strategy} {budget}", len(subject.problems) * args.searches) as bar:
-                evaluation = await measure(
-                    _agent(strategy, budget, args, subject), subject.task, subject.problems, args.searches, args.seed,
-                    on_attempt=lambda _, bar=bar: bar.advance(), keeper=log,
-                )  # fmt: skip
+            agent = _agent(strategy, budget, args, subject)
+            evaluation = await watched(f"{subject.name}, {strategy} {budget}", agent, subject.task, subject.problems, args.searches, args.seed, log)
             found.append(Search(NAMES[strategy], budget, evaluation))
     return found
 
