@@ -58,26 +58,29 @@ def check_ids(passages: Sequence[Passage]) -> None:
 
 def best(passages: Sequence[Passage], scores: np.ndarray, k: int) -> list[Passage]:
     """The k passages of the highest score, best first; equal scores keep the passages' order. Raises ValueError for a nan."""
-    kept = _first(scores, k) if scores.size else scores.astype(int)
-    return [_scored(passages[i], score) for i, score in zip(kept.tolist(), scores[kept].tolist(), strict=True)]
+    places, kept = _first(scores, k) if scores.size else ([], [])
+    return [_scored(passages[i], score) for i, score in zip(places, kept, strict=True)]
 
 
 def _scored(passage: Passage, score: float) -> Passage:
     """As `dataclasses.replace`, which takes 3 µs and `Passage` itself .6, as a frozen class sets each field by a call; this .2. A search may take 70."""
     made = object.__new__(Passage)
     fields = made.__dict__
-    fields.update(passage.__dict__)
+    fields |= passage.__dict__
     fields["score"] = score
     return made
 
 
-def _first(scores: np.ndarray, k: int) -> np.ndarray:
-    """The places of the k highest scores, highest first; of equal ones the first. Sorts no more than it must."""
-    top = np.partition(scores, -min(k, scores.size))[-min(k, scores.size) :]
-    if math.isnan(top.max()):  # nan is sorted behind all numbers, so that it is among these if there is one
+def _first(scores: np.ndarray, k: int) -> tuple[list[int], list[float]]:
+    """The places and the scores of the k highest, highest first; of equal ones the first. Sorts no more than it must."""
+    k = min(k, scores.size)
+    top = np.partition(scores, -k)[-k:]
+    if math.isnan(top.dot(top)):  # nan is sorted behind all numbers, so that it is among these if there is one; a sum of squares is nan only then
         raise ValueError("a score is nan: it cannot be ranked")
-    kept = np.flatnonzero(scores >= top[0])  # k, and those that are equal to the last of them
-    return kept[np.argsort(-scores[kept], kind="stable")[:k]]
+    (kept,) = (scores >= top[0]).nonzero()  # k, and those that are equal to the last of them
+    found = scores[kept]
+    order = (-found).argsort(kind="stable")[:k]
+    return kept[order].tolist(), found[order].tolist()
 
 
 def best_above_zero(passages: Sequence[Passage], scores: np.ndarray, k: int) -> list[Passage]:
