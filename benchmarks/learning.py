@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from benchmarks.novella import Novella
 from benchmarks.work import WithModel
@@ -20,6 +20,9 @@ from posttrain.renderer import Renderer
 from posttrain.training.pairs import PairTokens
 from posttrain.training.stream import Stream
 from posttrain.types import UserError
+
+if TYPE_CHECKING:
+    from posttrain.policy.hf import Policy
 
 LEARNING_RATE = 1e-6
 """On every side: so small that one pass hardly changes what the first one measured."""
@@ -46,6 +49,8 @@ class Learning(WithModel):
     """Tokens of a long text; 19 of 20 log-normal lengths lie between the two, the others are moved to them."""
     data: str = ""
     """A .jsonl file in a form that `posttrain train` reads, in place of the novella; lengths are then its own."""
+    recompute: bool = False
+    """Ours computes each layer again in the backward pass (`posttrain train --recompute`), as TRL's default does."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -81,7 +86,18 @@ class Learning(WithModel):
 
     def _asked(self, what: str) -> str:
         source = f"from {self.data}" if self.data else f"of {self.shortest} to {self.longest} tokens"
-        return f"{self.model} in {self.dtype}, {self.steps} optimizer steps of {self.per_step} {what} {source}"
+        kept = ", ours recomputed" if self.recompute else ""
+        return f"{self.model} in {self.dtype}{kept}, {self.steps} optimizer steps of {self.per_step} {what} {source}"
+
+    def trainable(self) -> Policy:
+        """Our model, as it is to be trained."""
+        from posttrain.policy.hf import load_policy
+        from posttrain.policy.recomputed import recompute_layers
+
+        policy = load_policy(str(self.folder), self.dtype)
+        if self.recompute:
+            recompute_layers(policy.base)
+        return policy
 
     def _usable(self, items: Sequence[Item], make: Callable[[Item], Made], fits: Callable[[Made], bool]) -> list[Made]:
         """The first items that fit, of a file's in the order of the seed. Raises UserError where they are too few."""

@@ -104,9 +104,9 @@ class Config:
     dpo_betas: tuple[float, ...] = (0.5, 0.1, 0.05)
     """Of DPO, in reward per nat."""
     rlcr_beta: float = 0.1
-    arms: tuple[Literal["grpo", "dpo", "confidence"], ...] = ("grpo", "confidence")
-    """Which of the questions are asked; SFT comes before each. Those of DPO only when asked for: `--arms dpo`."""
-    settle_steps: int = 40
+    arms: tuple[Literal["grpo", "dpo", "confidence"], ...] = ("grpo", "dpo", "confidence")
+    """Which of the questions are asked; SFT comes before each."""
+    settle_steps: int = 80
     """Of SFT, of GRPO and of DPO: steps at a tenth of the rate, behind the others."""
     seeds: int = 3
     seed: int = 0
@@ -116,8 +116,8 @@ class Config:
         checkpoint_every=60, optim=AdamWConfig(learning_rate=3e-3, warmup_steps=10),
     ))  # fmt: skip
     grpo: grpo.Config = field(default_factory=lambda: grpo.Config(
-        problems_per_step=32, group_size=32, steps=80, advantage="leave_one_out", loss="reinforce", max_tokens=1, dtype="float32",
-        tokens_per_batch=8192, checkpoint_every=40, optim=AdamWConfig(learning_rate=2e-3),
+        problems_per_step=32, group_size=32, steps=160, advantage="leave_one_out", loss="reinforce", max_tokens=1, dtype="float32",
+        tokens_per_batch=8192, checkpoint_every=80, optim=AdamWConfig(learning_rate=1e-3),
     ))  # fmt: skip
     dpo: dpo.Config = field(default_factory=lambda: dpo.Config(
         data="made here", pairs_per_step=512, steps=120, dtype="float32", tokens_per_batch=8192, heldout_frac=0, measure_every=0,

@@ -10,7 +10,6 @@ from benchmarks.learning import Pairs
 from benchmarks.memory import state_bytes
 from benchmarks.work import Done, Moment, durations
 from posttrain.algorithms.dpo import Config, Learner, step
-from posttrain.policy.hf import load_policy
 from posttrain.policy.optim import Optimizer
 from posttrain.training.loop import Trained
 from posttrain.training.pairs import PairTokens, flat_sequences
@@ -39,7 +38,7 @@ def _read(pair: PairTokens) -> int:
 
 def _learner(work: Pairs, pairs: list[PairTokens]) -> Learner:
     config = Config(model=work.model, dtype=work.dtype, pairs_per_step=work.per_step, measure_every=0, seed=work.seed, optim=work.optim)
-    policy = load_policy(str(work.folder), work.dtype)
+    policy = work.trainable()
     trained = Trained(policy, Optimizer(policy.parameters(), config.optim))
     reference = Reference.of(policy, str(work.folder), work.dtype, adapter_is_new=False)
     stream = Stream(pairs, config.seed)

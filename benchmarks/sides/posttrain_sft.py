@@ -8,7 +8,6 @@ from benchmarks.learning import Conversations
 from benchmarks.memory import state_bytes
 from benchmarks.work import Done, Moment, durations
 from posttrain.algorithms.sft import Config, Learner, step
-from posttrain.policy.hf import load_policy
 from posttrain.policy.optim import Optimizer
 from posttrain.training.loop import Trained
 
@@ -29,7 +28,7 @@ def run(work: Conversations, setting: str = "") -> Done:
 
 def _learner(work: Conversations) -> Learner:
     config = Config(model=work.model, dtype=work.dtype, conversations_per_step=work.per_step, measure_every=0, seed=work.seed, optim=work.optim)
-    policy = load_policy(str(work.folder), work.dtype)
+    policy = work.trainable()
     trained = Trained(policy, Optimizer(policy.parameters(), config.optim))
     return Learner(trained, [[sequence] for sequence in work.items()], [], config)
 

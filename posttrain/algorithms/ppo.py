@@ -363,7 +363,7 @@ def _critic(config: Config, job: Job, policy) -> Critic:
         return SharedCritic(policy, head, Optimizer(list(head.parameters()), optim))
     saved = job.checkpoint / "trainer" / "critic" if job.checkpoint else None
     name = str(saved) if saved else config.critic_model or config.model
-    model = load_scalar(name, config.dtype, None if saved else config.lora)
+    model = job.ready(load_scalar(name, config.dtype, None if saved else config.lora))
     if not saved:
         check_same_tokens(policy, model, name)
     return OwnCritic(model, Optimizer(model.parameters(), optim))

@@ -22,7 +22,7 @@ from transformers import AttentionInterface
 from posttrain.batching import Bucket, Layout
 
 NAME = "posttrain"
-BLOCK = 512
+BLOCK = 256
 """Segments longer than this are attended to in blocks of queries, recomputed in the backward pass, so that memory grows
 with the length and not with its square."""
 

@@ -14,7 +14,9 @@ import torch
 
 from posttrain.policy.hf import Policy, load_policy
 from posttrain.policy.optim import Optimizer
+from posttrain.policy.recomputed import recompute_layers
 from posttrain.policy.scalar import ScalarModel, load_scalar
+from posttrain.policy.trunk import Trunk
 from posttrain.runs.folder import RunFolder, write_atomically
 from posttrain.runs.mirrors import open_mirrors
 from posttrain.training.loop import StepResult, Trained, run_steps
@@ -22,6 +24,7 @@ from posttrain.training.settings import MAY_CHANGE, Settings
 from posttrain.types import UserError
 
 AnyTrained = TypeVar("AnyTrained", bound=Trained)
+AnyTrunk = TypeVar("AnyTrunk", bound=Trunk)
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,21 @@ class Job:
 
     def load_policy(self) -> Policy:
         """The policy to train: of the last checkpoint, or the model named, with an adapter if one is asked for."""
-        config = self.config
-        return load_policy(str(self.checkpoint), config.dtype) if self.checkpoint else load_policy(config.model, config.dtype, config.lora)
+        return self._load(load_policy)
 
     def load_scalar(self) -> ScalarModel:
         """The scalar model to train, likewise."""
+        return self._load(load_scalar)
+
+    def _load(self, load: Callable[..., AnyTrunk]) -> AnyTrunk:
         config = self.config
-        return load_scalar(str(self.checkpoint), config.dtype) if self.checkpoint else load_scalar(config.model, config.dtype, config.lora)
+        return self.ready(load(str(self.checkpoint), config.dtype) if self.checkpoint else load(config.model, config.dtype, config.lora))
+
+    def ready(self, model: AnyTrunk) -> AnyTrunk:
+        """The model, as it is to be trained."""
+        if self.config.recompute:
+            recompute_layers(model.base)
+        return model
 
     def trained(self, model: Policy | ScalarModel) -> Trained:
         """The model with its optimizer, as both were."""

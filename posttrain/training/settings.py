@@ -11,7 +11,7 @@ from posttrain.policy.lora import LoraConfig
 from posttrain.policy.optim import AdamWConfig
 from posttrain.types import UserError
 
-MAY_CHANGE = ("out", "steps", "checkpoint_every", "mirrors")
+MAY_CHANGE = ("out", "steps", "recompute", "checkpoint_every", "mirrors")
 """What a run may be taken up with anew."""
 
 
@@ -36,6 +36,8 @@ class Settings:
     """What the model computes in; auto takes bf16 where the processor has units for it. Weights are kept in fp32 either way."""
     tokens_per_batch: int = 1024
     """Tokens in one packed row: memory grows with it, results do not depend on it."""
+    recompute: bool = False
+    """Compute each layer again in the backward pass instead of keeping what it made: less memory for more time, the same results."""
     checkpoint_every: int = 20
     """Steps between checkpoints; the last step always leaves one."""
     mirrors: tuple[str, ...] = ()

@@ -122,6 +122,12 @@ def test_a_killed_run_goes_on_to_the_same_bits(method: str, undisturbed, data: d
     assert all_left_by(tmp_path / "run") == all_left_by(undisturbed(method))
 
 
+@pytest.mark.parametrize("method", ["sft", "sft with an adapter", "reward model", "ppo", "ppo with a shared critic", "kto", "distillation"])
+def test_layers_that_are_computed_again_lead_to_the_same_bits(method: str, undisturbed, data: dict[str, Path], tmp_path: Path) -> None:
+    assert cli.run([*argv_of(method, data, tmp_path / "run"), "--recompute"]) == cli.DONE
+    assert all_left_by(tmp_path / "run") == all_left_by(undisturbed(method))
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_training_moves_the_weights_and_leaves_a_model_that_loads(method: str, undisturbed) -> None:
     run = undisturbed(method)

@@ -11,8 +11,10 @@ import torch
 from posttrain.batching import TokenSequence, pack
 from posttrain.engine.local import LocalEngine
 from posttrain.policy.hf import Policy, load_policy
+from posttrain.policy.lora import LoraConfig
+from posttrain.policy.recomputed import recompute_layers
 from posttrain.types import Completion, Sampling, UserError
-from tests.small_models import eager_logprobs, eager_model, text, write_model
+from tests.small_models import eager_logprobs, eager_model, gradients, text, write_model
 
 WINDOW = 8
 """Shorter than any text here."""
@@ -108,3 +110,17 @@ def test_a_window_shorter_than_the_text_hides_what_lies_before_it(tmp_path):
     assert torch.equal(policy.score(whole)[0], policy.score(changed)[0])
     reaches = TokenSequence(text(6, 9) + text(4, 1) + text(2, 9), text(10, 8))
     assert not torch.equal(policy.score(whole)[0], policy.score([reaches])[0])
+
+
+@pytest.mark.parametrize("model_type", SUPPORTED)
+def test_layers_that_are_computed_again_give_the_same_gradients_to_the_last_bit(model_type, tmp_path):
+    folder = write_model(tmp_path, model_type, **SUPPORTED[model_type])
+    weights = torch.linspace(-1, 1, sum(s.n_predicted for s in texts()))
+    for lora in (None, LoraConfig(rank=2, alpha=4)):
+        torch.manual_seed(0)
+        policy = load_policy(str(folder), "float32", lora)
+        kept = gradients(policy, texts(), weights, 64)
+        recompute_layers(policy.base)
+        again = gradients(policy, texts(), weights, 64)
+        assert all(torch.equal(again[name], kept[name]) for name in kept)
+        assert any(gradient.any() for gradient in kept.values())

@@ -12,6 +12,7 @@ from posttrain.batching import pack
 from posttrain.policy.divergence import Divergence, divergences
 from posttrain.policy.head import BLOCK, Head
 from posttrain.policy.hf import Policy, load_policy
+from posttrain.policy.recomputed import recompute_layers
 from tests.small_models import LargestResult, LiveBytes
 
 
@@ -86,3 +87,20 @@ def test_the_measure_sees_logits_that_are_kept():
     weight = torch.randn(1 << 15, 4, requires_grad=True)
     run = lambda n: torch.nn.functional.cross_entropy(torch.randn(n, 4) @ weight.T, torch.arange(n)).backward()  # noqa: E731
     assert peak_bytes(run, 48) - peak_bytes(run, 24) > 2 * 24 * len(weight) * 4
+
+
+def test_layers_that_are_computed_again_keep_no_more_than_what_came_in():
+    """Of a token more, a layer keeps its width in numbers, where it kept at least ten times as many: projections, norms, gates."""
+    width, n_layers, few, many = 64, 8, 128, 192
+    with Vocabularies(width=width, layers=n_layers).model(8192) as folder:
+        policy = load_policy(str(folder), "float32")
+
+    def run(n: int) -> None:
+        (batch,) = pack([Vocabularies(tokens=n + 1).sequence], n + 1)
+        policy.states(batch).sum().backward()
+        policy.model.zero_grad()
+
+    grown = lambda: (peak_bytes(run, many) - peak_bytes(run, few)) / ((many - few) * n_layers * width * 4)  # noqa: E731
+    assert grown() > 10
+    recompute_layers(policy.base)
+    assert grown() <= 1
