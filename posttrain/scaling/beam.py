@@ -12,7 +12,7 @@ from posttrain.renderer import Renderer
 from posttrain.scaling.cost import SearchedRollout, Spent, VerifierTokens, free, searched
 from posttrain.scaling.vote import Scorer
 from posttrain.seeds import fold
-from posttrain.types import Completion, Engine, Outcome, Problem, Rollout, Sampling, UserError
+from posttrain.types import Completion, ContextFull, Engine, Outcome, Problem, Rollout, Sampling, UserError
 
 
 @dataclass(frozen=True)
@@ -131,13 +131,18 @@ class StepBeam:
     async def _steps(
         self, prompt: tuple[int, ...], path: Path, n: int, seed: int, account: Account, temperature: float | None = None
     ) -> list[Path]:
-        """`n` ways in which the path goes on for one step."""
+        """`n` ways in which the path goes on for one step; the path itself, truncated, where its last step has filled the context."""
         written = path.tokens
         drawn = replace(
             self.sampling, seed=seed, max_tokens=self.sampling.max_tokens - len(written),
             temperature=self.sampling.temperature if temperature is None else temperature,
         )  # fmt: skip
-        completions = await self.engine.sample(prompt + written, n, drawn, (*self.renderer.stop_token_ids, *self._delimiters))
+        try:
+            completions = await self.engine.sample(prompt + written, n, drawn, (*self.renderer.stop_token_ids, *self._delimiters))
+        except ContextFull:
+            if not written:
+                raise
+            return [replace(path, outcome="truncated")]
         for completion in completions:
             account.read_and_wrote(completion)
         return [Path((*path.completions, completion), self._outcome(completion, drawn.max_tokens)) for completion in completions]

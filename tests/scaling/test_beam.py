@@ -12,7 +12,7 @@ from posttrain.policy.models import tiny_tokenizer
 from posttrain.renderer import Renderer
 from posttrain.scaling.beam import StepBeam
 from posttrain.scaling.cost import Spent
-from posttrain.types import Message, Problem, Rollout, Sampling, Score, UserError
+from posttrain.types import ContextFull, Message, Problem, Rollout, Sampling, Score, UserError
 
 PROBLEM = Problem("p", (Message("user", "go"),), "cba")
 RENDERER = Renderer(tiny_tokenizer())
@@ -112,6 +112,30 @@ def test_a_path_that_has_ended_holds_its_place_while_another_goes_on():
 def test_a_search_that_runs_out_is_truncated_and_keeps_what_it_has(settings):
     (rollout,) = search(letters_right, **settings)
     assert (rollout.text, rollout.outcome) == ("c\nb\n", "truncated")
+
+
+class Short(ScriptedEngine):
+    """An engine whose context is full behind so many tokens."""
+
+    room: int
+
+    async def sample(self, prompt_token_ids, *args, **settings):
+        if len(prompt_token_ids) >= self.room:
+            raise ContextFull("the prompt leaves no room")
+        return await super().sample(prompt_token_ids, *args, **settings)
+
+
+@pytest.mark.parametrize(("lookahead", "text"), [(0, "c\nb\n"), (2, "a\na\n")], ids=["beam", "lookahead"])
+def test_a_search_whose_step_fills_the_context_is_truncated_and_keeps_what_it_has(lookahead, text):
+    """What lies ahead is written as sibling 0 does, and is wrong: of equals the first is kept."""
+    engine = Short(write)
+    engine.room = len(PROMPT) + 4
+    (rollout,) = asyncio.run(StepBeam(engine, RENDERER, letters_right, 3, 3, lookahead=lookahead).attempt(PROBLEM, 1))
+    assert (rollout.text, rollout.outcome) == (text, "truncated")
+    assert rollout.n_tokens == 4
+    engine.room = len(PROMPT)
+    with pytest.raises(ContextFull):
+        asyncio.run(StepBeam(engine, RENDERER, letters_right, 3, 3).attempt(PROBLEM, 1))
 
 
 def test_searches_are_independent_and_numbered():
