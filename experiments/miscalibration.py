@@ -23,42 +23,64 @@ a known number comes out a discovery (a beta fits any ECE). It fails if SFT is n
 does not raise ECE by .1, if a measured ECE is further than .03 from its closed form, if a temperature does not bring it below .05, or
 if the written confidence under RLCR does not go with the true chance more than the control's does, in correlation, by more than the seeds' interval.
 
-The run below was judged by an earlier form of the last criterion, lower ECE of the written confidence, which asks too little of the
-control: a confidence that says nothing is calibrated where its mean happens to be the accuracy (.50 and .49 here). At beta .1 its GRPO
-was on average .055 above the closed form; tried in seed 0 alone with 160 steps at 1e-3 and 80 at 1e-4, it was .027 above (.358 against
-.331, TV .060). There ECE after a temperature was .027, and that of the closed form itself .041: so near to the bound of .05 do exact optima come.
-DPO was tried in seed 0 alone: with beta .5 and right answers against wrong ones ECE was .334, its closed form .331 (TV .088); with beta .1 and
-labels drawn by r .371 against .331 (TV .261), accuracy .451: few labels leave noise that 1 / beta multiplies, or its steps are too few: not told apart.
+An earlier run had half as many steps of GRPO at twice the rate: at beta .1 it was .055 above its closed form on average. And its last criterion was
+a lower ECE of the written confidence, which asks too little of the control: a confidence that says nothing is calibrated where its mean
+happens to be the accuracy (.50 and .49 there). Exact optima come near to the bound of .05 after a temperature by themselves, as the lines say. With DPO's
+labels drawn by r, few labels leave noise that 1 / beta multiplies, or its steps are too few: not told apart.
 
     python -m experiments.miscalibration
 
-Measured (2026-11-25, 21 min of one core in all, seed 0):
-- SFT: ECE 0.012 [0.004 0.020] (n 3), in bins of equal mass 0.015; accuracy 0.489, Brier 0.647, of the favourite:
-  reliability 0.000, resolution 0.022; chance of no answer at all 0.0056; fitted temperature 0.97, ECE with it on the
-  other half 0.024 [0.005 0.043] (n 3)
-- beta 1: ECE 0.073 [0.060 0.086] (n 3), closed form 0.072 (TV to it 0.020), in bins of equal mass 0.072; accuracy
-  0.491, Brier 0.654, of the favourite: reliability 0.006, resolution 0.022; chance of no answer at all 0.0043; fitted
-  temperature 1.14, ECE with it on the other half 0.030 [0.005 0.055] (n 3)
-- beta 0.3: ECE 0.194 [0.184 0.203] (n 3), closed form 0.185 (TV to it 0.044), in bins of equal mass 0.194; accuracy
-  0.492, Brier 0.703, of the favourite: reliability 0.043, resolution 0.021; chance of no answer at all 0.0028; fitted
-  temperature 1.56, ECE with it on the other half 0.037 [0.003 0.071] (n 3)
-- beta 0.1: ECE 0.392 [0.348 0.436] (n 3), closed form 0.337 (TV to it 0.090), in bins of equal mass 0.392; accuracy
-  0.492, Brier 0.872, of the favourite: reliability 0.160, resolution 0.011; chance of no answer at all 0.0015; fitted
-  temperature 2.71, ECE with it on the other half 0.044 [0.015 0.073] (n 3)
-- confidence taught at random: ECE of the written confidence 0.011 [-0.012 0.033] (n 3), its mean 0.50, its squared
-  distance from the true chance 0.025 [0.018 0.033] (n 3), its correlation with it -0.01; accuracy 0.488; ECE of the
+Measured (2026-11-25, 24 min of one core in all, seed 0):
+- SFT: ECE 0.010 [0.005 0.015] (n 3), in bins of equal mass 0.012; accuracy 0.488, Brier 0.644, of the favourite:
+  reliability 0.000, resolution 0.023; chance of no answer at all 0.0057; fitted temperature 0.98, ECE with it on the
+  other half 0.020 [0.014 0.026] (n 3)
+- beta 1: ECE 0.066 [0.056 0.077] (n 3), closed form 0.067 (TV to it 0.014), in bins of equal mass 0.066; accuracy
+  0.490, Brier 0.650, of the favourite: reliability 0.005, resolution 0.023; chance of no answer at all 0.0042; fitted
+  temperature 1.15, ECE with it on the other half 0.024 [0.017 0.032] (n 3) (the closed form's own, with its
+  temperature, 0.025)
+- beta 0.3: ECE 0.183 [0.172 0.194] (n 3), closed form 0.179 (TV to it 0.030), in bins of equal mass 0.183; accuracy
+  0.492, Brier 0.695, of the favourite: reliability 0.039, resolution 0.021; chance of no answer at all 0.0028; fitted
+  temperature 1.57, ECE with it on the other half 0.033 [0.021 0.044] (n 3) (the closed form's own, with its
+  temperature, 0.032)
+- beta 0.1: ECE 0.368 [0.363 0.373] (n 3), closed form 0.332 (TV to it 0.062), in bins of equal mass 0.368; accuracy
+  0.493, Brier 0.842, of the favourite: reliability 0.142, resolution 0.014; chance of no answer at all 0.0016; fitted
+  temperature 2.54, ECE with it on the other half 0.040 [-0.003 0.084] (n 3) (the closed form's own, with its
+  temperature, 0.041)
+- DPO beta 0.5: ECE 0.132 [0.125 0.140] (n 3), closed form 0.121 (TV to it 0.103), in bins of equal mass 0.132;
+  accuracy 0.482, Brier 0.679, of the favourite: reliability 0.020, resolution 0.021; chance of no answer at all
+  0.0460; fitted temperature 1.36, ECE with it on the other half 0.029 [0.013 0.044] (n 3) (the closed form's own,
+  with its temperature, 0.029)
+- DPO beta 0.1: ECE 0.366 [0.323 0.409] (n 3), closed form 0.332 (TV to it 0.220), in bins of equal mass 0.365;
+  accuracy 0.466, Brier 0.862, of the favourite: reliability 0.141, resolution 0.011; chance of no answer at all
+  0.1271; fitted temperature 2.59, ECE with it on the other half 0.047 [0.018 0.075] (n 3) (the closed form's own,
+  with its temperature, 0.041)
+- DPO beta 0.05: ECE 0.443 [0.420 0.467] (n 3), closed form 0.408 (TV to it 0.249), in bins of equal mass 0.443;
+  accuracy 0.455, Brier 0.953, of the favourite: reliability 0.203, resolution 0.008; chance of no answer at all
+  0.0987; fitted temperature 3.76, ECE with it on the other half 0.049 [0.021 0.077] (n 3) (the closed form's own,
+  with its temperature, 0.046)
+- DPO beta 0.5, right against wrong: ECE 0.330 [0.318 0.342] (n 3), closed form 0.331 (TV to it 0.066), in bins of
+  equal mass 0.330; accuracy 0.491, Brier 0.804, of the favourite: reliability 0.115, resolution 0.015; chance of no
+  answer at all 0.1039; fitted temperature 3.45, ECE with it on the other half 0.024 [0.001 0.047] (n 3) (the closed
+  form's own, with its temperature, 0.016)
+- confidence taught at random: ECE of the written confidence 0.014 [0.004 0.024] (n 3), its mean 0.50, its squared
+  distance from the true chance 0.025 [0.018 0.032] (n 3), its correlation with it 0.01; accuracy 0.489; ECE of the
   probability 0.015
-- rewarded for r alone: ECE of the written confidence 0.011 [-0.005 0.026] (n 3), its mean 0.50, its squared distance
-  from the true chance 0.024 [0.017 0.032] (n 3), its correlation with it -0.00; accuracy 0.491; ECE of the
-  probability 0.399
-- rewarded by r − (r − c)²: ECE of the written confidence 0.012 [0.002 0.022] (n 3), its mean 0.48, its squared
-  distance from the true chance 0.024 [0.016 0.031] (n 3), its correlation with it 0.22; accuracy 0.491; ECE of the
-  probability 0.401
+- rewarded for r alone: ECE of the written confidence 0.013 [-0.007 0.033] (n 3), its mean 0.51, its squared distance
+  from the true chance 0.024 [0.016 0.031] (n 3), its correlation with it 0.02; accuracy 0.493; ECE of the probability
+  0.371
+- rewarded by r − (r − c)²: ECE of the written confidence 0.020 [0.004 0.035] (n 3), its mean 0.48, its squared
+  distance from the true chance 0.023 [0.016 0.030] (n 3), its correlation with it 0.22; accuracy 0.493; ECE of the
+  probability 0.364
 - SFT is calibrated in every seed (ECE below .02): yes
 - beta 0.1 raises ECE by .1: yes
-- every ECE is within .03 of its closed form (worst 0.069): NO
-- a temperature brings every one below .05 (worst 0.057): NO
-- the confidence written under RLCR is better calibrated than under the control, in every seed: NO
+- every ECE is within .03 of its closed form (worst 0.042): NO
+- a temperature brings every one below .05 (worst 0.054): NO
+- DPO beta 0.5: every ECE is within .03 of its closed form (worst 0.014): yes
+- DPO beta 0.5, right against wrong: every ECE is within .03 of its closed form (worst 0.007): yes
+- the same beta with right answers against wrong ones has more ECE than with labels drawn by r: 0.198 [0.186 0.210] (n
+  3): yes
+- the confidence written under RLCR goes with the true chance more than the control's, in correlation by 0.202 [0.067
+  0.337] (n 3): yes
 """
 
 from __future__ import annotations
