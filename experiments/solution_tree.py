@@ -28,40 +28,40 @@ measured), with the loss still on the solution alone.
 
     python -m experiments.solution_tree
 
-Measured (2026-11-25, 22 min of one core in all, seed 0):
-- facts that SFT never showed: 0.167 [0.071 0.263] (n 3) of all, n is seeds here and below
-- SFT: max pass@1 0.315 [0.091 0.539] (n 3), max pass@128 0.557 [0.260 0.853] (n 3); pass@1 at T = 1 0.307, at 1.4
-  0.283; pass@128 of seen, rare, unseen 0.997, 0.666, 0.293; RL problems themselves 0.324
-- GRPO 16: max pass@1 0.293 [0.060 0.526] (n 3), max pass@128 0.529 [0.226 0.832] (n 3) (change -0.022 [-0.093 0.050]
-  (n 3) and -0.028 [-0.040 -0.015] (n 3)); pass@1 at T = 1 0.283, at 1.4 0.261; pass@128 of seen, rare, unseen 0.991,
-  0.575, 0.282; RL problems themselves 0.542
-- GRPO 128: max pass@1 0.455 [0.116 0.793] (n 3), max pass@128 0.613 [0.298 0.929] (n 3) (change 0.140 [-0.037 0.317]
-  (n 3) and 0.057 [0.026 0.087] (n 3)); pass@1 at T = 1 0.445, at 1.4 0.414; pass@128 of seen, rare, unseen 0.990,
-  0.682, 0.400; RL problems themselves 0.531
-- GRPO 2048: max pass@1 0.478 [0.216 0.741] (n 3), max pass@128 0.584 [0.316 0.852] (n 3) (change 0.164 [0.105 0.223]
-  (n 3) and 0.028 [-0.001 0.056] (n 3)); pass@1 at T = 1 0.472, at 1.4 0.441; pass@128 of seen, rare, unseen 0.997,
-  0.650, 0.351; RL problems themselves 0.495
-- hot rollouts: max pass@1 0.541 [0.194 0.889] (n 3), max pass@128 0.640 [0.338 0.942] (n 3) (change 0.227 [0.088
-  0.365] (n 3) and 0.084 [0.038 0.130] (n 3)); pass@1 at T = 1 0.539, at 1.4 0.525; pass@128 of seen, rare, unseen
-  1.000, 0.701, 0.441; RL problems themselves 0.562
-- shuffled rewards: max pass@1 0.199 [0.116 0.283] (n 3), max pass@128 0.382 [0.200 0.564] (n 3) (change -0.115
-  [-0.380 0.149] (n 3) and -0.174 [-0.351 0.002] (n 3)); pass@1 at T = 1 0.190, at 1.4 0.170; pass@128 of seen, rare,
-  unseen 0.851, 0.380, 0.155; RL problems themselves 0.208
-- SFT, of seen, rare, unseen: plan 0.998, 0.994, 0.987; execute 0.989, 0.268, 0.051; verify 1.000, 0.965, 0.957;
-  contexts move a plan by 0.0024
-- GRPO 128, of seen, rare, unseen: plan 0.998, 0.996, 0.991; execute 0.983, 0.521, 0.300; verify 1.000, 0.964, 0.967;
-  contexts move a plan by 0.0019
-- GRPO 2048, of seen, rare, unseen: plan 0.998, 0.998, 0.996; execute 0.995, 0.543, 0.300; verify 1.000, 0.974, 0.958;
-  contexts move a plan by 0.0020
-- gain in pass@128 of unseen problems after GRPO 16: missing facts all met in RL 0.085 [-0.289 0.460] (n 3), some not
-  met -0.043 [-0.125 0.039] (n 3); GRPO 2048 less GRPO 16 0.069 [0.017 0.122] (n 3); GRPO 2048 less GRPO 128 -0.049
-  [-0.165 0.067] (n 3)
-- precision falls less with temperature after GRPO 128 (pass@1 at 1.4 over the best: 0.90 → 0.91): yes
+Measured (2026-11-25, 19 min of one core in all, seed 0):
+- facts that SFT never showed: 0.172 [0.119 0.225] (n 4) of all, n is seeds here and below
+- SFT: max pass@1 0.321 [0.202 0.440] (n 4), max pass@128 0.572 [0.409 0.734] (n 4); pass@1 at T = 1 0.312, at 1.4
+  0.289; pass@128 of seen, rare, unseen 0.998, 0.721, 0.317; RL problems themselves 0.343
+- GRPO 16: max pass@1 0.284 [0.158 0.409] (n 4), max pass@128 0.534 [0.375 0.693] (n 4) (change -0.037 [-0.100 0.025]
+  (n 4) and -0.038 [-0.072 -0.004] (n 4)); pass@1 at T = 1 0.276, at 1.4 0.256; pass@128 of seen, rare, unseen 0.991,
+  0.618, 0.291; RL problems themselves 0.594
+- GRPO 128: max pass@1 0.452 [0.274 0.629] (n 4), max pass@128 0.626 [0.456 0.797] (n 4) (change 0.131 [0.034 0.228]
+  (n 4) and 0.055 [0.038 0.072] (n 4)); pass@1 at T = 1 0.444, at 1.4 0.416; pass@128 of seen, rare, unseen 0.993,
+  0.749, 0.413; RL problems themselves 0.559
+- GRPO 2048: max pass@1 0.502 [0.346 0.657] (n 4), max pass@128 0.613 [0.445 0.780] (n 4) (change 0.181 [0.118 0.243]
+  (n 4) and 0.041 [-0.004 0.085] (n 4)); pass@1 at T = 1 0.496, at 1.4 0.466; pass@128 of seen, rare, unseen 0.998,
+  0.733, 0.387; RL problems themselves 0.520
+- hot rollouts: max pass@1 0.567 [0.368 0.766] (n 4), max pass@128 0.670 [0.486 0.854] (n 4) (change 0.246 [0.151
+  0.341] (n 4) and 0.098 [0.047 0.150] (n 4)); pass@1 at T = 1 0.564, at 1.4 0.551; pass@128 of seen, rare, unseen
+  1.000, 0.775, 0.479; RL problems themselves 0.594
+- shuffled rewards: max pass@1 0.184 [0.118 0.250] (n 4), max pass@128 0.366 [0.259 0.474] (n 4) (change -0.137
+  [-0.292 0.018] (n 4) and -0.205 [-0.340 -0.070] (n 4)); pass@1 at T = 1 0.176, at 1.4 0.159; pass@128 of seen, rare,
+  unseen 0.815, 0.383, 0.154; RL problems themselves 0.207
+- SFT, of seen, rare, unseen: plan 0.998, 0.993, 0.987; execute 0.990, 0.301, 0.070; verify 1.000, 0.974, 0.958;
+  contexts move a plan by 0.0029
+- GRPO 128, of seen, rare, unseen: plan 0.999, 0.997, 0.992; execute 0.985, 0.542, 0.295; verify 1.000, 0.973, 0.967;
+  contexts move a plan by 0.0018
+- GRPO 2048, of seen, rare, unseen: plan 0.998, 0.998, 0.996; execute 0.996, 0.638, 0.317; verify 1.000, 0.981, 0.956;
+  contexts move a plan by 0.0018
+- gain in pass@128 of unseen problems after GRPO 16: missing facts all met in RL 0.056 [-0.162 0.273] (n 4), some not
+  met -0.053 [-0.105 0.000] (n 4); GRPO 2048 less GRPO 16 0.096 [0.006 0.186] (n 4); GRPO 2048 less GRPO 128 -0.026
+  [-0.121 0.070] (n 4)
+- precision falls less with temperature after GRPO 128 (pass@1 at 1.4 over the best: 0.90 → 0.92): yes
 - GRPO 128 gains at least twice as much in pass@1 as in pass@128, on average: yes
 - seen problems gain less coverage than unseen ones, on average: yes
 - more RL problems bring more unseen coverage, beyond the seeds' interval: yes
 - problems whose missing facts RL has met gain more, beyond the seeds' interval: NO
-- shuffled rewards do not give the gain: GRPO 128 less them, in max pass@1 0.255 [-0.082 0.593] (n 3): NO
+- shuffled rewards do not give the gain: GRPO 128 less them, in max pass@1 0.268 [0.087 0.448] (n 4): yes
 """
 
 from __future__ import annotations

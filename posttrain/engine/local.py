@@ -22,7 +22,7 @@ from posttrain.batching import bucket_length, make_layout
 from posttrain.engine.cache import CachedAttention, Cohort, Place, Recorder
 from posttrain.engine.draw import block_masses, draw, keep_likely
 from posttrain.engine.kept import Kept, Memory, Pairs, Weights
-from posttrain.policy.attention import BLOCK, PackedAttention
+from posttrain.policy.attention import LONG, PackedAttention
 from posttrain.policy.head import Head
 from posttrain.policy.hf import Policy
 from posttrain.policy.laid_out import LaidOut
@@ -261,8 +261,8 @@ class LocalEngine:
         cohort = Cohort.from_kept([r.kept.prefix for r in requests], [r.begun for r in requests], owns)
         cohort.grow(max(len(r.prompt) - r.begun for r in requests))
         last: dict[int, Tensor] = {}
-        for start in range(0, max(len(r.prompt) - r.known for r in requests), BLOCK):
-            parts = [r.prompt[r.known + start : r.known + start + BLOCK] for r in requests]
+        for start in range(0, max(len(r.prompt) - r.known for r in requests), LONG):
+            parts = [r.prompt[r.known + start : r.known + start + LONG] for r in requests]
             rows = [row for row, part in enumerate(parts) if part]
             counts = [len(parts[row]) for row in rows]
             place = Place.of(cohort, [(row, 0) for row in rows], [known[row] + start for row in rows], counts)

@@ -11,20 +11,21 @@ Explicit batched products beat `scaled_dot_product_attention` on a CPU, whose ba
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface
 
 from posttrain.batching import Bucket, Layout
 
 NAME = "posttrain"
-BLOCK = 256
+LONG = 256
 """Segments longer than this are attended to in blocks of queries, recomputed in the backward pass, so that memory grows
 with the length and not with its square."""
+BLOCK = 128
+"""Queries of such a block: their scores still lie in a processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -79,17 +80,63 @@ class PackedAttention:
         q = q.unflatten(0, grid).unflatten(-2, (k.shape[1], -1)).permute(0, 3, 1, 4, 2, 5)  # N K S R L d
         own_k, own_v = (x.unflatten(0, grid).permute(0, 3, 1, 2, 4) for x in (k, v))  # N K S L d
         prefix = [x.unflatten(0, (bucket.n_groups, bucket.prefix_width)).transpose(1, 2) for x in (prefix_k, prefix_v)]  # N K P d
-        outs = []
-        for start in range(0, bucket.length, BLOCK):
-            stop = min(start + BLOCK, bucket.length)
-            key = (id(bucket), start, rules.sliding_window)
-            if key not in self.masks:
-                first = torch.full((bucket.n_groups, 1), start)
-                self.masks[key] = mask(bucket.prefix_lengths, first, stop - start, bucket.prefix_width, stop, rules.sliding_window)
-            args = (q[..., start:stop, :], *prefix, own_k[..., :stop, :], own_v[..., :stop, :], self.masks[key], rules)
-            outs.append(attend_grid(*args) if bucket.length <= BLOCK else checkpoint(attend_grid, *args, use_reentrant=False))
-        out = outs[0] if len(outs) == 1 else torch.cat(outs, -2)
+        if bucket.length <= LONG:
+            out = attend_grid(q, *prefix, own_k, own_v, self._mask(bucket, 0, bucket.length, rules), rules)
+        else:
+            starts = range(0, bucket.length, BLOCK)
+            masks = [self._mask(bucket, start, min(start + BLOCK, bucket.length), rules) for start in starts]
+            out = _InBlocks.apply(q, *prefix, own_k, own_v, rules.sinks, masks, rules)
         return out.permute(0, 2, 4, 1, 3, 5).flatten(3, 4).flatten(0, 2)
+
+    def _mask(self, bucket: Bucket, start: int, stop: int, rules: Rules) -> Tensor:
+        """Of these queries of a bucket's segments, and of the keys before the last of them."""
+        key = (id(bucket), start, rules.sliding_window)
+        if key not in self.masks:
+            first = torch.full((bucket.n_groups, 1), start)
+            self.masks[key] = mask(bucket.prefix_lengths, first, stop - start, bucket.prefix_width, stop, rules.sliding_window)
+        return self.masks[key]
+
+
+class _InBlocks(torch.autograd.Function):
+    """`attend_grid` on one block of queries after the other, each with the keys before its end. Nothing is kept but what came in; the
+    backward pass attends again, block by block."""
+
+    @staticmethod
+    def forward(ctx, q, prefix_k, prefix_v, own_k, own_v, sinks, masks, rules):
+        ctx.save_for_backward(q, prefix_k, prefix_v, own_k, own_v, sinks)
+        ctx.masks, ctx.rules = masks, rules
+        out = torch.empty_like(q)
+        for block, hidden in _blocks(masks):
+            keys = slice(0, block.stop)
+            out[..., block, :] = attend_grid(q[..., block, :], prefix_k, prefix_v, own_k[..., keys, :], own_v[..., keys, :], hidden, rules)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        whole = ctx.saved_tensors
+        grads = [None if x is None else torch.zeros_like(x) for x in whole]
+        for block, hidden in _blocks(ctx.masks):
+            places = (block, slice(None), slice(None), slice(0, block.stop), slice(0, block.stop))
+            parts = [x[..., place, :].detach().requires_grad_() for x, place in zip(whole, places, strict=False)]
+            sinks = None if whole[-1] is None else whole[-1].detach().requires_grad_()
+            with torch.enable_grad():
+                out = attend_grid(*parts, hidden, replace(ctx.rules, sinks=sinks))
+            inputs = parts if sinks is None else [*parts, sinks]
+            found = torch.autograd.grad(out, inputs, grad[..., block, :], allow_unused=True)
+            for total, part, place in zip(grads, found, places, strict=False):
+                if part is not None:
+                    total[..., place, :] += part
+            if sinks is not None:
+                grads[-1] += found[-1]
+        return *grads, None, None
+
+
+def _blocks(masks: list[Tensor]) -> Iterator[tuple[slice, Tensor]]:
+    """The queries of each block, and what is hidden from them."""
+    start = 0
+    for hidden in masks:
+        yield slice(start, start + hidden.shape[-2]), hidden
+        start += hidden.shape[-2]
 
 
 class _IntoSlots(torch.autograd.Function):

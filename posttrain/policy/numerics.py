@@ -14,21 +14,19 @@ from functools import cache
 
 KEPT_BYTES = 2**31 - 1
 """Blocks up to this size are taken from memory that was freed before, and so much of it is kept: the most that can be asked for."""
-LARGE_BYTES = 1 << 22
-"""Blocks up to this size, where memory matters more than time: larger ones leave holes that the next does not fit into."""
 
 
 @cache
 def prepare() -> None:
     """Settle all of it, once for the process and before its first product: MKL reads its mode then. What the user has set stays."""
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
-    keep_freed_memory(KEPT_BYTES)
+    _keep_freed_memory()
     _choose_fp32_products()
 
 
-def keep_freed_memory(largest: int) -> None:
-    """Ask glibc not to hand blocks up to this many bytes back to the system at each free: every activation would be paged in anew, which
-    took a third of a training step. Elsewhere nothing is done."""
+def _keep_freed_memory() -> None:
+    """Ask glibc not to hand large blocks back to the system at each free: every activation would be paged in anew, which took a
+    third of a training step. Elsewhere nothing is done."""
     import ctypes
 
     try:
@@ -36,8 +34,8 @@ def keep_freed_memory(largest: int) -> None:
     except (OSError, AttributeError, TypeError):
         return
     trim_threshold, mmap_threshold = -1, -3
-    mallopt(trim_threshold, KEPT_BYTES)
-    mallopt(mmap_threshold, largest)
+    for option in (trim_threshold, mmap_threshold):
+        mallopt(option, KEPT_BYTES)
 
 
 def _choose_fp32_products() -> None:

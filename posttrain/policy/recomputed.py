@@ -13,19 +13,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from posttrain.policy.numerics import LARGE_BYTES, keep_freed_memory
 from posttrain.types import UserError
 
 
 def recompute_layers(model: nn.Module) -> None:
-    """Let every layer of a transformers model keep nothing but its input. Raises `UserError` where its architecture does not say what a layer is.
-
-    Freed blocks above 4 MB go back to the system from then on: kept, they come to 1 GB of holes beside the .1 GB that a layer needs.
-    """
+    """Let every layer of a transformers model keep nothing but its input. Raises `UserError` where its architecture does not say what a layer is."""
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not layers:
         raise UserError(f"the architecture {type(model).__name__} has no layers that can be recomputed: leave out --recompute")
-    keep_freed_memory(LARGE_BYTES)
     for layer in layers:
         layer.__class__ = _subclass(type(layer))
 

@@ -9,19 +9,19 @@ import torch
 from torch.testing import assert_close
 
 from posttrain.batching import TokenSequence, pack
-from posttrain.policy.attention import BLOCK
+from posttrain.policy.attention import BLOCK, LONG
 from posttrain.policy.hf import load_policy
 from tests.small_models import LargestResult, eager_logprobs, eager_model, gradients, relative_error, text, write_model
 
 SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1,
          "max_position_embeddings": 2048}  # fmt: skip
-WINDOWED = {"model_type": "mistral", "sliding_window": BLOCK - 100}
+WINDOWED = {"model_type": "mistral", "sliding_window": LONG - 100}
 
 
 def long_texts() -> list[TokenSequence]:
     """A prompt of more than a block with two completions, one of them longer than a block too; and a short text."""
-    prompt = text(BLOCK + 40, 1)
-    return [TokenSequence(prompt, text(BLOCK + 70, 2)), TokenSequence(prompt, text(9, 3)), TokenSequence(text(4, 4), text(12, 5))]
+    prompt = text(LONG + 40, 1)
+    return [TokenSequence(prompt, text(LONG + 70, 2)), TokenSequence(prompt, text(9, 3)), TokenSequence(text(4, 4), text(12, 5))]
 
 
 @pytest.mark.parametrize("settings", [{}, WINDOWED], ids=["full", "windowed"])
@@ -47,5 +47,5 @@ def largest_result(folder: Path, n: int) -> int:
 
 def test_memory_of_attention_grows_with_the_length_and_not_with_its_square(tmp_path):
     folder = write_model(tmp_path, **SIZES)
-    n = 3 * BLOCK
+    n = 3 * LONG
     assert largest_result(folder, n) <= SIZES["num_attention_heads"] * BLOCK * (n + 64) < SIZES["num_attention_heads"] * n * n
