@@ -24,7 +24,12 @@ def long_texts() -> list[TokenSequence]:
     return [TokenSequence(prompt, text(LONG + 70, 2)), TokenSequence(prompt, text(9, 3)), TokenSequence(text(4, 4), text(12, 5))]
 
 
-@pytest.mark.parametrize("settings", [{}, WINDOWED], ids=["full", "windowed"])
+CAPPED = {"model_type": "gemma2", "head_dim": 16, "query_pre_attn_scalar": 16, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0,
+          "layer_types": ["sliding_attention"], "sliding_window": LONG - 100}  # fmt: skip
+SINKS = {"model_type": "gpt_oss", "head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2, "layer_types": ["full_attention"]}
+
+
+@pytest.mark.parametrize("settings", [{}, WINDOWED, CAPPED, SINKS], ids=["full", "windowed", "capped", "with sinks"])
 def test_long_segments_have_the_log_probs_and_gradients_of_the_plain_forward(settings, tmp_path):
     folder = write_model(tmp_path, **SIZES | settings)
     policy, reference = load_policy(str(folder), "float32"), eager_model(folder)
