@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from posttrain.agents.scripted import END_OF_TEXT, ScriptedAgent
 from posttrain.evals.compare import Comparison, Subject, compare, pieces
 from posttrain.evals.scorer import Unigram
 from posttrain.seeds import fold, uniforms
-from posttrain.types import Agent, Message, Problem, Sampling
+from posttrain.types import Agent, Message, Problem, Rollout, Sampling, Score
 from tests.evals.echo_task import EchoTask, says, sometimes_right
 
 UNIFORM = Unigram((1 / 256,) * 256)
@@ -277,6 +278,22 @@ def test_notes_say_whose_numbers_to_distrust() -> None:
     assert "base: 50% of the attempts could not be scored" in note
     assert "trained: 100% of the attempts ran into the limit" in note
     assert "sampled differently" in note
+
+
+def test_a_comparison_says_whose_score_is_at_chance_and_whose_at_the_ceiling() -> None:
+    note = compared(says("no"), says("{answer}"))["accuracy"].note
+    assert note.startswith("base: at chance: ") and "; trained: saturated: on these 20 problems" in note
+    assert compared(says("{answer}"), says("{answer}"))["accuracy"].note.startswith("both: saturated: ")
+    assert compared(says("no", "{answer}"), says("{answer}", "no"))["accuracy"].note == ""
+
+
+def test_a_comparison_says_whose_attempts_hold_no_answer() -> None:
+    class Reads(EchoTask):
+        async def score(self, rollout: Rollout) -> Score:
+            return replace(await super().score(rollout), parts={"parsed": float(rollout.text != "hm")})
+
+    note = compared(says("hm", "hm", "hm", "{answer}"), says("no", "{answer}"), task=Reads())["accuracy"].note
+    assert "base: 75% of the attempts hold no answer" in note and "trained" not in note
 
 
 def test_one_problem_is_too_few_for_an_interval_and_the_row_says_so() -> None:
