@@ -17,57 +17,52 @@ is an answer; a retriever tuned on the questions; naming accuracy without what w
 
     python -m experiments.rag_or_long_context
 
-Measured (2026-11-25, 5 min on 2 cores, seed 0):
-- closed book, where there is an answer: 0.000 [0.000 0.135] (n 27)
-- rag: accuracy 0.361 [0.221 0.530] (n 36); recall 0.48, accuracy given a hit 0.54, given a miss 0.00; tokens read
+Measured (2026-11-25, 10 min on 2 cores, seed 0):
+- closed book, where there is an answer: 0.000 [0.000 0.125] (n 27)
+- rag: accuracy 0.361 [0.225 0.524] (n 36); recall 0.48, accuracy given a hit 0.54, given a miss 0.00; tokens read
   214, written 21
-- long context: accuracy 0.028 [0.005 0.148] (n 36); recall 1.00, accuracy given a hit 0.00, given a miss nan; tokens
+- long context: accuracy 0.028 [0.005 0.142] (n 36); recall 1.00, accuracy given a hit 0.00, given a miss nan; tokens
   read 1584, written 19
-- hybrid: accuracy 0.222 [0.114 0.387] (n 36); recall 0.59, accuracy given a hit 0.44, given a miss 0.00; tokens read
+- hybrid: accuracy 0.222 [0.117 0.381] (n 36); recall 0.59, accuracy given a hit 0.44, given a miss 0.00; tokens read
   831, written 29
-- rag, unchecked: accuracy 0.222 [0.114 0.387] (n 36); recall 0.48, accuracy given a hit 0.62, given a miss 0.00;
+- rag, unchecked: accuracy 0.222 [0.117 0.381] (n 36); recall 0.48, accuracy given a hit 0.62, given a miss 0.00;
   tokens read 214, written 21
-- long context − rag, paired: -0.333 [-0.499 -0.170] (n 36)
-- hybrid − rag, paired: -0.139 [-0.258 -0.021] (n 36)
+- rag, trained: accuracy 0.472 [0.320 0.630] (n 36); recall 0.48, accuracy given a hit 0.62, given a miss 0.00; tokens
+  read 214, written 13
+- rag, unchecked, trained: accuracy 0.389 [0.248 0.551] (n 36); recall 0.48, accuracy given a hit 0.62, given a miss
+  0.00; tokens read 214, written 13
+- long context − rag, paired: -0.333 [-0.493 -0.177] (n 36)
+- hybrid − rag, paired: -0.139 [-0.254 -0.025] (n 36)
+- rag, trained − rag, paired: 0.111 [-0.016 0.231] (n 36)
 - the identity is off by at most 0e+00
 - rag: 13 right, 3 document absent, 5 wrong document, 9 more than fits, 6 reader
 - long context: 1 right, 8 document absent, 27 reader
 - hybrid: 8 right, 8 document absent, 4 wrong document, 7 more than fits, 9 reader
 - rag, unchecked: 8 right, 9 document absent, 5 wrong document, 9 more than fits, 5 reader
+- rag, trained: 17 right, 5 wrong document, 9 more than fits, 5 reader
+- rag, unchecked, trained: 14 right, 3 document absent, 5 wrong document, 9 more than fits, 5 reader
 - rag, unchecked: a value of another document named 0.50 [0.34 0.66] (n 36); abstains where nothing answers 0.00 [0.00
-  0.37] (n 9), where something does 0.00 [0.00 0.14] (n 27)
-- rag: a value of another document named 0.22 [0.11 0.39] (n 36); abstains where nothing answers 0.67 [0.31 0.90] (n
-  9), where something does 0.30 [0.15 0.49] (n 27)
-- rag where names lack a letter in a share of questions: 0% recall 0.48, accuracy 0.361 [0.221 0.530] (n 36); 50%
-  recall 0.41, accuracy 0.389 [0.244 0.557] (n 36); 100% recall 0.26, accuracy 0.250 [0.135 0.417] (n 36)
-- right document at place of 10, unchecked: 1: 0.95 [0.83 0.99] (n 40); 4: 0.17 [0.09 0.32] (n 40); 7: 0.23 [0.12
-  0.38] (n 40); 10: 0.50 [0.35 0.65] (n 40)
-- middle − ends, paired: -0.525 [-0.613 -0.399] (n 40)
-- all of the above is of the reader as it came, from a run before the trained reader and the contradictions were
-  added; what follows is from a run of these parts alone, beside other jobs: some 3.5 min of CPU for the training
-- nats per token of held-out answers: 0.861 [0.672 1.050] (n 15) before, 0.035 [0.006 0.063] (n 15) after 30 steps of
-  8
+  0.30] (n 9), where something does 0.00 [0.00 0.12] (n 27)
+- rag: a value of another document named 0.22 [0.12 0.38] (n 36); abstains where nothing answers 0.67 [0.35 0.88] (n
+  9), where something does 0.30 [0.16 0.48] (n 27)
+- rag, unchecked, trained: a value of another document named 0.11 [0.04 0.25] (n 36); abstains where nothing answers
+  0.67 [0.35 0.88] (n 9), where something does 0.56 [0.37 0.72] (n 27)
+- rag, trained: a value of another document named 0.03 [0.00 0.14] (n 36); abstains where nothing answers 1.00 [0.70
+  1.00] (n 9), where something does 0.56 [0.37 0.72] (n 27)
+- rag where names lack a letter in a share of questions: 0% recall 0.48, accuracy 0.361 [0.225 0.524] (n 36); 50%
+  recall 0.41, accuracy 0.389 [0.248 0.551] (n 36); 100% recall 0.26, accuracy 0.250 [0.138 0.411] (n 36)
+- reader as it came, right document at place of 10, unchecked: 1: 0.95 [0.83 0.99] (n 40); 4: 0.17 [0.09 0.32] (n 40);
+  7: 0.23 [0.12 0.38] (n 40); 10: 0.50 [0.35 0.65] (n 40)
+- reader as it came, middle − ends, paired: -0.525 [-0.611 -0.403] (n 40)
+- reader trained, right document at place of 10, unchecked: 1: 1.00 [0.91 1.00] (n 40); 4: 0.85 [0.71 0.93] (n 40); 7:
+  0.60 [0.45 0.74] (n 40); 10: 0.93 [0.80 0.97] (n 40)
+- reader trained, middle − ends, paired: -0.237 [-0.355 -0.138] (n 40)
+- places 2 and 4 of 5 contradict each other, named by the reader as it came: the first 0.25 [0.14 0.40] (n 40); the
+  second 0.38 [0.24 0.53] (n 40); both 0.00 [0.00 0.09] (n 40); another document 0.33 [0.20 0.48] (n 40); neither 0.05
+  [0.01 0.17] (n 40); abstains 0.00 [0.00 0.09] (n 40)
 - places 2 and 4 of 5 contradict each other, named by the reader trained: the first 1.00 [0.91 1.00] (n 40); the
   second 0.00 [0.00 0.09] (n 40); both 0.00 [0.00 0.09] (n 40); another document 0.00 [0.00 0.09] (n 40); neither 0.00
   [0.00 0.09] (n 40); abstains 0.00 [0.00 0.09] (n 40)
-- rag, trained: accuracy 0.472 [0.315 0.635] (n 36); recall 0.48, accuracy given a hit 0.62, given a miss 0.00; tokens
-  read 214, written 13
-- rag, trained: 17 right, 5 wrong document, 9 more than fits, 5 reader
-- rag, trained: a value of another document named 0.03 [0.00 0.15] (n 36); abstains where nothing answers 1.00 [0.63
-  1.00] (n 9), where something does 0.56 [0.37 0.73] (n 27)
-- rag, unchecked, trained: accuracy 0.389 [0.244 0.557] (n 36); recall 0.48, accuracy given a hit 0.62, given a miss
-  0.00; tokens read 214, written 13
-- rag, unchecked, trained: 14 right, 3 document absent, 5 wrong document, 9 more than fits, 5 reader
-- rag, unchecked, trained: a value of another document named 0.11 [0.04 0.26] (n 36); abstains where nothing answers
-  0.67 [0.31 0.90] (n 9), where something does 0.56 [0.37 0.73] (n 27)
-- reader trained, right document at place of 10, unchecked: 1: 1.00 [0.91 1.00] (n 40); 4: 0.82 [0.68 0.91] (n 40); 7:
-  0.62 [0.47 0.76] (n 40); 10: 0.90 [0.76 0.96] (n 40)
-- reader trained, middle − ends, paired: -0.225 [-0.344 -0.123] (n 40)
-- places 2 and 4 of 5 contradict each other, named by the reader as it came: the first 0.25 [0.14 0.41] (n 40); the
-  second 0.38 [0.24 0.53] (n 40); both 0.00 [0.00 0.09] (n 40); another document 0.33 [0.20 0.48] (n 40); neither 0.05
-  [0.01 0.17] (n 40); abstains 0.00 [0.00 0.09] (n 40)
-- rag, trained − rag, paired: 0.111 [-0.020 0.234] (n 36)
-- rag, unchecked, trained − rag, unchecked, paired: 0.167 [-0.005 0.326] (n 36)
 """
 
 from __future__ import annotations
