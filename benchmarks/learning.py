@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from benchmarks.novella import Novella
 from benchmarks.work import WithModel
@@ -15,14 +15,13 @@ from posttrain.algorithms import sft
 from posttrain.batching import TokenSequence
 from posttrain.data.conversations import load_conversations
 from posttrain.data.pairs import load_pairs
+from posttrain.policy.hf import Policy, load_policy
 from posttrain.policy.optim import AdamWConfig
+from posttrain.policy.recomputed import recompute_layers
 from posttrain.renderer import Renderer
 from posttrain.training.pairs import PairTokens
 from posttrain.training.stream import Stream
 from posttrain.types import UserError
-
-if TYPE_CHECKING:
-    from posttrain.policy.hf import Policy
 
 LEARNING_RATE = 1e-6
 """On every side: so small that one pass hardly changes what the first one measured."""
@@ -91,9 +90,6 @@ class Learning(WithModel):
 
     def trainable(self) -> Policy:
         """Our model, as it is to be trained."""
-        from posttrain.policy.hf import load_policy
-        from posttrain.policy.recomputed import recompute_layers
-
         policy = load_policy(str(self.folder), self.dtype)
         if self.recompute:
             recompute_layers(policy.base)

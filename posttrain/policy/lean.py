@@ -20,15 +20,15 @@ def make_lean(model: nn.Module) -> None:
     for module in model.modules():
         if lean := next((lean for lean in (_LeanNorm, _LeanGate) if lean.fits(module)), None):
             theirs, before = type(module), _tried(module)
-            module.__class__ = _subclass(lean, theirs)
+            module.__class__ = subclass(lean, theirs)
             if before is None or not torch.equal(before, _tried(module)):
                 module.__class__ = theirs
 
 
 @cache
-def _subclass(lean: type, theirs: type) -> type:
-    """The module's own class with another forward."""
-    return type(theirs.__name__, (lean, theirs), {"__module__": theirs.__module__})
+def subclass(ours: type, theirs: type) -> type:
+    """A module's own class with our forward, under its own name."""
+    return type(theirs.__name__, (ours, theirs), {"__module__": theirs.__module__})
 
 
 class _LeanNorm:

@@ -6,13 +6,12 @@ the last bit: dropout is off (`loading.py`), and the forward does not depend on 
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from posttrain.policy.lean import subclass
 from posttrain.types import UserError
 
 
@@ -22,13 +21,8 @@ def recompute_layers(model: nn.Module) -> None:
     if not layers:
         raise UserError(f"the architecture {type(model).__name__} has no layers that can be recomputed: leave out --recompute")
     for layer in layers:
-        layer.__class__ = _subclass(type(layer))
-
-
-@cache
-def _subclass(theirs: type) -> type:
-    """The layer's own class with another forward."""
-    return type(theirs.__name__, (_Recomputed, theirs), {"__module__": theirs.__module__}) if not issubclass(theirs, _Recomputed) else theirs
+        if not isinstance(layer, _Recomputed):
+            layer.__class__ = subclass(_Recomputed, type(layer))
 
 
 class _Recomputed:
