@@ -96,11 +96,13 @@ def _reward_revision(spec: str) -> str:
     """The reward, with a hash of its weights where it has any here."""
     from posttrain.engine.endpoint import is_remote
     from posttrain.policy.models import resolve, revision
+    from posttrain.training.rewards import aggregate_and_model
 
     kind, _, argument = spec.partition(":")
     if kind not in ("model", "process", "judge") or is_remote(argument):
         return spec
-    return f"{kind}:{revision(resolve(argument.rpartition(':')[2] if kind == 'process' else argument))}:{argument}"
+    model = aggregate_and_model(argument)[1] if kind == "process" else argument
+    return f"{kind}:{revision(resolve(model))}:{argument}"
 
 
 def verifier_tokens(spec: str) -> Callable[[Rollout], int]:

@@ -64,10 +64,14 @@ def load_reward_model(name: str, dtype: str = "auto", judges_steps: bool = False
     return model
 
 
-def _process_reader(argument: str, dtype: str) -> ProcessReader:
-    """FOLDER, or AGGREGATE:FOLDER."""
+def aggregate_and_model(argument: str) -> tuple[str, str]:
+    """What stands behind `process:`, which is FOLDER or AGGREGATE:FOLDER, in its two parts."""
     first, _, rest = argument.partition(":")
-    aggregate, name = (first, rest) if first in AGGREGATES and rest else ("min", argument)
+    return (first, rest) if first in AGGREGATES and rest else ("min", argument)
+
+
+def _process_reader(argument: str, dtype: str) -> ProcessReader:
+    aggregate, name = aggregate_and_model(argument)
     return ProcessReader(load_reward_model(name, dtype, judges_steps=True), aggregate)
 
 
